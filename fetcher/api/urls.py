@@ -1,0 +1,3 @@
+"""Routes of the JSON API."""
+
+urlpatterns: list[object] = []

@@ -1,0 +1,131 @@
+"""Django settings to values that are checked. Every name begins with ``FETCHER_``.
+
+Each field of ``FetchConfig`` has a setting by its name (``FETCHER_CONCURRENCY = 50``; a string, as the environment
+gives it, is read like the option of the same name). The others are listed in ``Settings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from django.conf import settings
+
+from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.config import (
+    CONFIG_FIELDS,
+    SECRET_HEADERS,
+    ConfigError,
+    FetchConfig,
+    parse_count,
+    parse_header,
+    parse_number,
+    parse_size,
+)
+
+Access = Literal["loopback", "login"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set beside the fetch options."""
+
+    api_access: Access = "login"
+    """Who may read: ``login`` a logged-in session, ``loopback`` whoever asks from this machine."""
+    body_storage: str = "default"
+    """The alias in ``STORAGES`` that keeps large bodies."""
+    body_file_threshold: int = 2**20
+    """Bytes; bodies above it, compressed, go to the file storage instead of the database."""
+    fanout_max_urls: int = 50
+    """URLs in one call of ``fanout/``."""
+    fanout_deadline: float = 15.0
+    """Seconds in which ``fanout/`` answers, whatever its URLs do."""
+    page_limit: int = 1000
+    """The most items that one page of a list can have."""
+
+
+def _list(text: str) -> list[str]:
+    return [part for part in text.replace(",", " ").split() if part]
+
+
+def _networks(name: str, text: str) -> tuple[AllowedNetwork, ...]:
+    try:
+        return tuple(AllowedNetwork.parse(part) for part in _list(text))
+    except ValueError as exc:
+        raise ConfigError(name, str(exc)) from None
+
+
+def _headers(name: str, text: str) -> tuple[tuple[str, str], ...]:
+    return tuple(parse_header(name, line) for line in text.splitlines() if line.strip())
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _access(name: str, text: str) -> str:
+    if text not in get_args(Access):
+        raise ConfigError(name, f"must be one of {', '.join(get_args(Access))}, not {text!r}")
+    return text
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "concurrency": parse_count,
+    "per_host": parse_count,
+    "host_delay": parse_number,
+    "max_attempts": parse_count,
+    "connect_timeout": parse_number,
+    "read_timeout": parse_number,
+    "deadline": parse_number,
+    "total_deadline": parse_number,
+    "host_failures": parse_count,
+    "max_body": parse_size,
+    "max_redirects": parse_count,
+    "user_agent": _text,
+    "headers": _headers,
+    "secret_headers": lambda _, text: SECRET_HEADERS | {part.lower() for part in _list(text)},
+    "allowed_networks": _networks,
+    "backoff_base": parse_number,
+    "backoff_max": parse_number,
+    "max_retry_after": parse_number,
+    "look_ahead": parse_count,
+    "api_access": _access,
+    "body_storage": _text,
+    "body_file_threshold": parse_size,
+    "fanout_max_urls": parse_count,
+    "fanout_deadline": parse_number,
+    "page_limit": parse_count,
+}
+
+
+def read_value(name: str, value: Any) -> Any:
+    """Read one value as the option or setting ``name`` would: a string is parsed, anything else passed on.
+
+    Raises ConfigError.
+    """
+    if name == "allowed_networks" and isinstance(value, list | tuple):
+        value = " ".join(map(str, value))
+    return _READERS[name](name, value) if isinstance(value, str) else value
+
+
+def _from_settings(names: tuple[str, ...]) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        setting = f"FETCHER_{name.upper()}"
+        if hasattr(settings, setting):
+            try:
+                found[name] = read_value(name, getattr(settings, setting))
+            except ConfigError as exc:
+                raise ConfigError(name, f"{setting} {exc}") from None
+    return found
+
+
+def fetch_config(overrides: Mapping[str, Any] | None = None) -> FetchConfig:
+    """Return the defaults from the settings, with ``overrides`` by field name on top. Raises ConfigError."""
+    return FetchConfig(**{**_from_settings(CONFIG_FIELDS), **(overrides or {})})
+
+
+def fetcher_settings() -> Settings:
+    """Return the settings beside the fetch options. Raises ConfigError."""
+    return Settings(**_from_settings(tuple(field.name for field in fields(Settings))))

@@ -1,0 +1,189 @@
+"""Everything that can be set about fetching, in one frozen value that is checked when it is made.
+
+Examples with their effects::
+
+    FetchConfig()                           100 requests at once, at most 8 to one host, 4 attempts each
+    FetchConfig(max_attempts=1)             no retries: the first attempt is the only one
+    FetchConfig(host_delay=1)               at most one request a second to each host, whatever per_host says
+    FetchConfig(max_redirects=0)            a 3xx answer is the result
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.types import Headers
+
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+"""Lower-case names whose values never leave Trawl but to the origin that they were meant for."""
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9,
+          "k": 2**10, "m": 2**20, "g": 2**30}  # fmt: skip
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5, obs-text included
+_FRAMING = frozenset({
+    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade",
+})  # fmt: skip
+_ENVIRONMENT = "env:"
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used. ``name`` is the field of FetchConfig, the text says what would be right."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchConfig:
+    """How to fetch. Raises ConfigError for a value out of range.
+
+    Seconds may be fractions. Where a limit counts attempts, the first is included: 4 attempts are the first and at
+    most 3 retries.
+    """
+
+    concurrency: int = 100
+    """Requests in flight at once, over all hosts."""
+    per_host: int = 8
+    """Requests in flight at once to one host."""
+    host_delay: float = 0.0
+    """Seconds between the starts of two requests to one host."""
+    max_attempts: int = 4
+    """Attempts for each target, the first included."""
+    connect_timeout: float = 10.0
+    """Seconds for name look-up, TCP and TLS together."""
+    read_timeout: float = 30.0
+    """Seconds without any progress while sending or receiving."""
+    deadline: float = 60.0
+    """Seconds on the network for one attempt as a whole, its redirects included."""
+    total_deadline: float = 600.0
+    """Seconds for all attempts of a target together, waits included, counted from its first."""
+    host_failures: int = 20
+    """After so many failures in a row without any answer the rest of a host is skipped; 0 never gives up."""
+    max_body: int = 10 * 2**20
+    """Bytes, counted after decoding."""
+    max_redirects: int = 10
+    """Hops for each attempt; with 0 a 3xx answer is the result."""
+    user_agent: str = "trawl/0.1"
+    """Sent unless a header says otherwise."""
+    headers: Headers = ()
+    """Sent with every target that does not say otherwise. A value ``env:NAME`` is read from the environment."""
+    secret_headers: frozenset[str] = SECRET_HEADERS
+    """Lower-case names that are dropped when a redirect leaves the origin."""
+    allowed_networks: tuple[AllowedNetwork, ...] = ()
+    """Networks (and single endpoints) that may be connected to although they are not public."""
+    backoff_base: float = 0.5
+    """Seconds; before retry n the wait is drawn between 0 and base times 2 to the power n - 1."""
+    backoff_max: float = 60.0
+    """Seconds; no backoff is longer."""
+    max_retry_after: float = 300.0
+    """Seconds; a Retry-After that asks for more is cut to this."""
+    look_ahead: int = 10
+    """Targets held in memory, as a multiple of ``concurrency``."""
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "per_host", "max_attempts", "max_body", "look_ahead"):
+            self._at_least(name, 1)
+        for name in ("host_failures", "max_redirects"):
+            self._at_least(name, 0)
+        for name in ("host_delay", "backoff_base", "backoff_max", "max_retry_after"):
+            self._seconds(name, zero=True)
+        for name in ("connect_timeout", "read_timeout", "deadline", "total_deadline"):
+            self._seconds(name, zero=False)
+        if self.concurrency > 10_000:
+            raise ConfigError("concurrency", f"must be at most 10000, not {self.concurrency}")
+        for header, value in (("User-Agent", self.user_agent), *self.headers):
+            check_header(header, value)
+
+    def _at_least(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
+
+    def _seconds(self, name: str, *, zero: bool) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            least = "0 or more" if zero else "more than 0"
+            raise ConfigError(name, f"must be a number of seconds, {least}, not {value!r}")
+
+    def is_secret(self, name: str, value: str) -> bool:
+        """Whether a header's value must not be shown or follow a redirect elsewhere."""
+        return name.lower() in self.secret_headers or value.startswith(_ENVIRONMENT)
+
+
+CONFIG_FIELDS = tuple(field.name for field in fields(FetchConfig))
+
+
+def parse_number(name: str, text: str) -> float:
+    """Read a finite number. Raises ConfigError."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(name, f"must be a number, not {text!r}") from None
+    if not math.isfinite(value):
+        raise ConfigError(name, f"must be a finite number, not {text!r}")
+    return value
+
+
+def parse_count(name: str, text: str) -> int:
+    """Read a whole number. Raises ConfigError."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
+        raise ConfigError(name, f"must be a whole number, not {text!r}")
+    return int(text)
+
+
+def parse_size(name: str, text: str) -> int:
+    """Read bytes: ``4096``, ``512KiB``, ``10MB`` (powers of ten), ``2M`` (powers of two). Raises ConfigError."""
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ConfigError(name, f"must be a size such as 512KiB, 10MiB or 4096, not {text!r}")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def parse_header(name: str, line: str) -> tuple[str, str]:
+    """Read ``Name: value``. Raises ConfigError."""
+    header, colon, value = line.partition(":")
+    if not colon:
+        # The line is not repeated: what was meant as a value may be a secret.
+        raise ConfigError(name, "must look like 'Name: value'; there is no colon")
+    header, value = header.strip(), value.strip(" \t")
+    check_header(header, value)
+    return header, value
+
+
+def check_header(header: str, value: str) -> None:
+    """Refuse what could not be sent, or would be sent as something else. Raises ConfigError, never naming the value."""
+    if not _TOKEN.fullmatch(header):
+        raise ConfigError("headers", f"{header[:100]!r} is not a header name (letters, digits and hyphens)")
+    if header.lower() in _FRAMING:
+        raise ConfigError("headers", f"the header {header} is set by Trawl itself and cannot be given")
+    if not _VALUE.fullmatch(value):
+        raise ConfigError("headers", f"the value of {header} has a line break or another character that cannot be sent")
+    if value.startswith(_ENVIRONMENT) and not value.removeprefix(_ENVIRONMENT):
+        raise ConfigError("headers", f"the value of {header} names no environment variable after 'env:'")
+
+
+def resolve_header(header: str, value: str) -> str:
+    """Return the value to send: ``env:NAME`` is looked up now. Raises ConfigError where it is not set."""
+    if not value.startswith(_ENVIRONMENT):
+        return value
+    variable = value.removeprefix(_ENVIRONMENT)
+    found = os.environ.get(variable)
+    if found is None:
+        raise ConfigError("headers", f"the header {header} needs the environment variable {variable}, which is not set")
+    if not _VALUE.fullmatch(found):
+        raise ConfigError("headers", f"the environment variable {variable} has a character that cannot be sent")
+    return found
+
+
+def check_environment(headers: Iterable[tuple[str, str]]) -> None:
+    """Look up every ``env:NAME`` once, so that a missing one is an error before the start. Raises ConfigError."""
+    for header, value in headers:
+        resolve_header(header, value)

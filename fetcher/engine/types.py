@@ -1,0 +1,125 @@
+"""The engine's values: plain, immutable where they travel, without behaviour worth a test of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fetcher.engine.errors import ErrorKind
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Status(StrEnum):
+    """The verdict on a target."""
+
+    SUCCEEDED = "succeeded"
+    NOT_MODIFIED = "not_modified"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What the previous good answer gave for a conditional request (RFC 9110, section 8.8).
+
+    They are sent to ``url`` only: an ETag means nothing at another address.
+    """
+
+    etag: str
+    last_modified: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One request to make.
+
+    ``url`` is normalised and without fragment, ``host`` its politeness key (both from ``urls.parse_url``).
+    ``retry`` opts an unsafe method into retries. ``key`` is the caller's own; the engine hands it back.
+    """
+
+    url: str
+    host: str
+    method: str = "GET"
+    headers: Headers = ()
+    body: bytes | None = None
+    label: str | None = None
+    retry: bool = False
+    validators: Validators | None = None
+    key: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds, each None where the phase did not happen (a kept-alive connection has no connect)."""
+
+    dns: float | None = None
+    connect: float | None = None
+    tls: float | None = None
+    first_byte: float | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """One hop: the answer's status, the URL that gave it, where it pointed (absolute)."""
+
+    status: int
+    url: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a target, its redirects included.
+
+    ``started_at`` is seconds since the epoch, ``elapsed`` seconds on the network, ``address`` the peer as ``ip:port``.
+    ``waited`` is the wait in seconds that followed, ``wait_reason`` ``backoff`` or ``retry_after``.
+    """
+
+    number: int
+    started_at: float
+    elapsed: float
+    address: str | None = None
+    http_version: str | None = None
+    http_status: int | None = None
+    error_kind: ErrorKind | None = None
+    error_detail: str = ""
+    timings: Timings = field(default_factory=Timings)
+    waited: float | None = None
+    wait_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The engine's final verdict on a target.
+
+    ``body`` is decoded content, None where there was no complete answer. ``started_at`` and ``finished_at`` are seconds
+    since the epoch; ``elapsed`` is the seconds between them, waits included.
+    """
+
+    target: Target
+    status: Status
+    started_at: float
+    finished_at: float
+    elapsed: float
+    final_url: str
+    error_kind: ErrorKind | None = None
+    error_detail: str = ""
+    http_status: int | None = None
+    headers: Headers = ()
+    body: bytes | None = None
+    redirects: tuple[Redirect, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+    def header(self, name: str) -> str:
+        """Return the first value of a response header, or an empty string."""
+        name = name.lower()
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+    @property
+    def timings(self) -> Timings:
+        """The last attempt's."""
+        return self.attempts[-1].timings if self.attempts else Timings()

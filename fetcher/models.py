@@ -1,0 +1,277 @@
+"""The tables. Only ``fetcher.store`` writes them; querysets here serve the readers.
+
+A URL costs one Target the first time it is seen, one Body when its content is new, and one Result in every run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from fetcher.engine.errors import ErrorKind
+from fetcher.engine.types import Status
+
+PLACES = 1024
+"""Result ids in each shard's range: ``result.id = shard.id * PLACES + place``."""
+SHARD_SIZE = 500
+"""Targets in a shard, at most."""
+LANES = 256
+"""Hosts are spread over so many lanes."""
+
+
+def lane_number(host: str) -> int:
+    """Return the bucket of a host. Stable between processes and versions, unlike ``hash``."""
+    return zlib.crc32(host.encode()) % LANES
+
+
+class RunState(models.TextChoices):
+    """How far a run is. A completed run may hold failed results."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class ResultStatus(models.TextChoices):
+    """The engine's verdicts, as choices."""
+
+    SUCCEEDED = Status.SUCCEEDED.value
+    NOT_MODIFIED = Status.NOT_MODIFIED.value
+    FAILED = Status.FAILED.value
+    SKIPPED = Status.SKIPPED.value
+
+
+GOOD = (ResultStatus.SUCCEEDED, ResultStatus.NOT_MODIFIED)
+ERROR_KINDS = tuple(kind.value for kind in ErrorKind)
+
+
+class Target(models.Model):
+    """One request to make: immutable, stored once however often it is fetched."""
+
+    fingerprint = models.BinaryField(max_length=16, unique=True)
+    method = models.CharField(max_length=32, default="GET")
+    url = models.TextField()
+    host = models.CharField(max_length=270)
+    headers = models.JSONField(null=True)
+    body = models.BinaryField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url}"
+
+
+class Run(models.Model):
+    """One execution over a list of targets. Its counters are the sums of its lanes'."""
+
+    state = models.CharField(max_length=16, choices=RunState.choices, default=RunState.PENDING)
+    label = models.CharField(max_length=200, blank=True, default="")
+    source = models.TextField(blank=True, default="")
+    source_offset = models.JSONField(null=True)
+    options = models.JSONField(default=dict)
+    secrets = models.BinaryField(null=True)
+    job_id = models.BigIntegerField(null=True)
+    job_name = models.CharField(max_length=200, blank=True, default="")
+    parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    duplicates = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(default=timezone.now)
+    planned_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["state", "id"], name="fetcher_run_state"),
+            models.Index(fields=["label", "id"], name="fetcher_run_label"),
+            models.Index(fields=["job_name", "id"], name="fetcher_run_job"),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk}"
+
+
+class Worker(models.Model):
+    """One fetching process. Renewing ``expires_at`` here renews every lane that it holds."""
+
+    token = models.UUIDField(unique=True)
+    hostname = models.CharField(max_length=255)
+    boot_id = models.CharField(max_length=64, blank=True, default="")
+    pid = models.IntegerField()
+    started_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}"
+
+
+class Lane(models.Model):
+    """A run's targets whose hosts fall into one bucket, held by one worker at a time."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="lanes")
+    number = models.IntegerField()
+    part = models.IntegerField(default=0)
+    worker = models.ForeignKey(Worker, null=True, on_delete=models.SET_NULL, related_name="lanes")
+    takeovers = models.IntegerField(default=0)
+    planned = models.BigIntegerField(default=0)
+    succeeded = models.BigIntegerField(default=0)
+    not_modified = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    skipped = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "number", "part"], name="fetcher_lane_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"lane {self.number}.{self.part} of run {self.run_id}"
+
+
+class Shard(models.Model):
+    """A bounded, ordered list of one lane's targets; ``fetcher.store.shards`` reads and writes the payload."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="shards", db_index=False)
+    lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="shards")
+    size = models.IntegerField()
+    payload = models.BinaryField()
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["run", "lane", "id"], name="fetcher_shard_walk"),
+            models.Index(fields=["run", "id"], name="fetcher_shard_order"),
+        ]
+
+    def __str__(self) -> str:
+        return f"shard {self.pk}"
+
+
+class Body(models.Model):
+    """Stored content, addressed by its SHA-256 and kept once.
+
+    ``size`` counts decoded bytes. ``encoding`` says how ``content`` is stored: empty as it is, ``zlib`` compressed.
+    Large bodies lie in Django's file storage under ``file`` instead.
+    """
+
+    sha256 = models.BinaryField(max_length=32, unique=True)
+    size = models.BigIntegerField()
+    encoding = models.CharField(max_length=8, blank=True, default="")
+    content = models.BinaryField(null=True)
+    file = models.CharField(max_length=255, blank=True, default="")
+
+    class Meta:
+        verbose_name_plural = "bodies"
+
+    def __str__(self) -> str:
+        return bytes(self.sha256).hex()
+
+
+class ResultQuerySet(models.QuerySet["Result"]):
+    """Reads that stay fast in a run of millions."""
+
+    def good(self) -> ResultQuerySet:
+        """Results whose body is what the server has: succeeded or not modified."""
+        return self.filter(status__in=GOOD)
+
+    def unsuccessful(self) -> ResultQuerySet:
+        """Failed or skipped results, by the partial index on them."""
+        return self.filter(error_kind__isnull=False)
+
+    def page(self, run: int, *, after: int = 0, limit: int, host: str | None = None) -> list[int]:
+        """Return the ids of up to ``limit`` results after the id ``after``, in id order.
+
+        A run's results lie in its shards' id ranges, so this walks the shards from ``after`` on and never scans other
+        runs' rows. A ``host`` restricts the walk to the shards of the host's lanes.
+        """
+        shards = Shard.objects.filter(run=run, id__gte=after // PLACES)
+        results = self.filter(run=run, id__gt=after)
+        if host is not None:
+            shards = shards.filter(lane__number=lane_number(host))
+            results = results.filter(target__host=host)
+        found: list[int] = []
+        start = after // PLACES
+        width = 4
+        while len(found) < limit:
+            window = list(shards.filter(id__gte=start).order_by("id").values_list("id", flat=True)[:width])
+            if not window:
+                break
+            ranges = results.filter(id__gte=window[0] * PLACES, id__lt=(window[-1] + 1) * PLACES)
+            found += ranges.order_by("id").values_list("id", flat=True)[: limit - len(found)]
+            start = window[-1] + 1
+            width = min(width * 2, 256)  # a rare filter finds little: look further each time
+        return found
+
+
+class Result(models.Model):
+    """The stored outcome: one for each run and target.
+
+    The id is known before the insert (shard and place), which makes recording idempotent by primary key. ``position``
+    is the target's ordinal in the run's input. ``bytes`` counts the decoded bytes that this run received, so that a
+    not_modified result has none. ``detail`` is encoded by ``fetcher.details``.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="results", db_index=False)
+    target = models.ForeignKey(Target, on_delete=models.PROTECT, related_name="results", db_index=False)
+    position = models.BigIntegerField()
+    status = models.CharField(max_length=12, choices=ResultStatus.choices)
+    error_kind = models.CharField(max_length=20, null=True)
+    error_detail = models.TextField(blank=True, default="")
+    http_status = models.SmallIntegerField(null=True)
+    attempts = models.SmallIntegerField(default=0)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    elapsed_ms = models.FloatField()
+    bytes = models.BigIntegerField(default=0)
+    label = models.TextField(null=True)
+    final_url = models.TextField(null=True)
+    content_type = models.TextField(blank=True, default="")
+    body = models.ForeignKey(Body, null=True, on_delete=models.SET_NULL, related_name="results")
+    etag = models.TextField(blank=True, default="")
+    last_modified = models.TextField(blank=True, default="")
+    variant = models.BinaryField(max_length=16)
+    changed = models.BooleanField(null=True)
+    extracted = models.JSONField(null=True)
+    detail = models.BinaryField(null=True)
+
+    objects = ResultQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["target", "run"], name="fetcher_result_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["run", "id"], condition=models.Q(error_kind__isnull=False), name="fetcher_result_bad"),
+        ]
+
+    def __str__(self) -> str:
+        return f"result {self.pk}"
+
+
+class RejectedLine(models.Model):
+    """A line of input that is no target. ``value`` is redacted."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="rejected_lines")
+    source = models.TextField()
+    line = models.BigIntegerField()
+    value = models.TextField()
+    reason = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}"
+
+
+class HostPause(models.Model):
+    """A Retry-After that every run keeps."""
+
+    host = models.CharField(max_length=270, unique=True)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.host} until {self.until:%Y-%m-%d %H:%M:%S}"

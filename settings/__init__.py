@@ -1,0 +1,1 @@
+"""The project around the apps: settings, URLs and the two server entry points."""

@@ -1,0 +1,14 @@
+"""For the test suite: like development, with fast password hashing and no debugging aids."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from settings.base import *  # noqa: F403
+
+DEBUG = False
+SECRET_KEY = "for tests only"  # noqa: S105  (protects nothing)
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+FETCHER_API_ACCESS = os.environ.get("FETCHER_API_ACCESS", "loopback")
+MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or tempfile.mkdtemp(prefix="trawl-test-media-"))
