@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import socket
 from argparse import ArgumentParser
 from typing import Any
@@ -76,12 +78,19 @@ class Command(BaseCommand):
             self.stdout.flush()
 
         server.on_startup(announce)
+        os.register_at_fork(after_in_child=_die_of_signals)
         try:
             server.serve()
         except SystemExit:
             # Ctrl-C reaches the workers as well; one that was quicker than this process counts as crashed there.
             if not server.interrupt_signal:
                 raise CommandError("A worker stopped unexpectedly; what it wrote above says why.") from None
+
+
+def _die_of_signals() -> None:
+    # A worker inherits this process's handlers: until it has set its own, a signal would only be noted, never obeyed.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def application() -> str:
