@@ -78,7 +78,7 @@ class Command(BaseCommand):
             self.stdout.flush()
 
         server.on_startup(announce)
-        os.register_at_fork(after_in_child=_die_of_signals)
+        _obey_signals_while_starting()
         try:
             server.serve()
         except SystemExit:
@@ -87,10 +87,25 @@ class Command(BaseCommand):
                 raise CommandError("A worker stopped unexpectedly; what it wrote above says why.") from None
 
 
-def _die_of_signals() -> None:
-    # A worker inherits this process's handlers: until it has set its own, a signal would only be noted, never obeyed.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+def _obey_signals_while_starting() -> None:
+    """Let a worker that has not set its own handlers yet die of a signal.
+
+    It inherits this process's handlers, which would only note the signal and wait for a loop that runs elsewhere.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def reset() -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=reset)
 
 
 def application() -> str:
