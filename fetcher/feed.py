@@ -135,9 +135,7 @@ class LaneFeed:
     def _hungry(self) -> list[_Lane]:
         allowance = self._allowance()
         return [
-            lane
-            for lane in self._turn
-            if not lane.ready and (lane.slots or lane.shards) and lane.may_send(allowance)
+            lane for lane in self._turn if not lane.ready and (lane.slots or lane.shards) and lane.may_send(allowance)
         ]
 
     # In the writer thread. The iteration waits for these calls, so nothing else touches the lanes meanwhile but

@@ -24,6 +24,7 @@ class HostTimes:
 
     @property
     def mean(self) -> float:
+        """Seconds for each target."""
         return self.total / self.count
 
 
@@ -45,14 +46,17 @@ class Progress:
 
     @property
     def done(self) -> int:
+        """Targets with a saved result."""
         return self.statuses.total()
 
     @property
     def failed(self) -> int:
+        """Saved results that are failed or skipped."""
         return self.statuses[Status.FAILED] + self.statuses[Status.SKIPPED]
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the beginning."""
         return time.monotonic() - self.began
 
     @property

@@ -61,8 +61,9 @@ class BufferedReader:
     async def _pause(self, seconds: float) -> None:
         """Wait while the buffer fills: until the tick is over, it is full, or the source ends."""
         deadline = self._loop.time() + seconds
+        # Polled: an event for each entry from another thread would cost more than the entry.
         while not self._ended and len(self._buffer) < CAPACITY and self._loop.time() < deadline:
-            await asyncio.sleep(min(0.02, seconds))
+            await asyncio.sleep(0.02)
 
     def _read(self) -> None:
         try:

@@ -16,7 +16,7 @@ class UnsealError(Exception):
     """What was sealed cannot be opened: ``SECRET_KEY`` was changed in between."""
 
 
-def derived_key(purpose: str, secret: str | None = None) -> bytes:
+def derived_key(purpose: str, secret: str | bytes | None = None) -> bytes:
     """Return 32 bytes for one purpose; different purposes cannot be confused with each other."""
     return salted_hmac(f"fetcher.{purpose}", "key", secret=secret, algorithm="sha256").digest()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -47,8 +46,11 @@ FLUSH = 0.25
 
 @dataclass(slots=True)
 class Listener:
-    """What a caller wants to hear of. ``recorded`` gets the ids of results just saved, and runs in the writer thread,
-    so that it may read the database; ``rejected`` gets lines that are no targets."""
+    """What a caller wants to hear of.
+
+    ``recorded`` gets the ids of results just saved and runs in the writer thread, so that it may read the database;
+    ``rejected`` gets lines that are no targets.
+    """
 
     progress: Progress = field(default_factory=Progress)
     started: Callable[[int], None] = lambda run: None

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
@@ -19,6 +20,7 @@ from fetcher.cli.summary import print_summary
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Result, Run, RunState
 from fetcher.progress import Progress
+from fetcher.secrets import UnsealError
 from fetcher.service import Listener, fetch_list
 from fetcher.sources import Entry, SourceError
 
@@ -44,44 +46,53 @@ def run_list(
     Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
     reporter = Reporter(progress_style, _stream(stderr))
-    printer = _Printer(_stream(stdout)) if output == "ndjson" else None
+    out = _stream(stdout)
     listener = Listener(rejected=_Rejections(reporter))
-    if printer:
-        listener.recorded = printer.print_results
+    if output == "ndjson":
+        listener.recorded = _Printer(out).print_results
     progress = listener.progress
-    stopped: list[int] = []
-    error = None
-    try:
-        state = asyncio.run(_run(entries, config, label, source, listener, reporter, stopped))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        state = RunState.INTERRUPTED
-        stopped = stopped or [signal.SIGINT]
-    except SourceError as exc:
-        error = str(exc)
-    except ConfigError as exc:
-        raise CommandError(str(exc)) from None
-    except DatabaseError as exc:
-        where = f"run {progress.run}: " if progress.run else ""
-        raise CommandError(f"{where}the database cannot be used: {str(exc).strip().splitlines()[0]}") from exc
+    ending = _Ending()
+    with _clear_errors(progress):
+        asyncio.run(_run(entries, config, label, source, listener, reporter, ending))
     with _closed_pipe_is_fine():
         if output == "json":
-            _print_document(_stream(stdout), progress.run)
-        elif output == "summary" and progress.run:
-            print_summary(_stream(stdout), progress)
-        _stream(stdout).flush()
-    if error is not None:
-        raise CommandError(error)
-    if stopped:
-        done = f"{progress.done} of {progress.accepted} targets are saved"
-        reporter.message(f"interrupted: {done}")
-        raise SystemExit(128 + stopped[0])
-    if state != RunState.COMPLETED:
-        raise CommandError(f"run {progress.run} is {state}, not completed")
+            _print_document(out, progress.run)
+        elif output == "summary":
+            print_summary(out, progress)
+        out.flush()
+    if ending.error is not None:
+        raise CommandError(ending.error)
+    if ending.signal is not None:
+        reporter.message(f"interrupted: {progress.done} of {progress.accepted} targets are saved")
+        raise SystemExit(128 + ending.signal)
+    if ending.state != RunState.COMPLETED:
+        raise CommandError(f"run {progress.run} is {ending.state}, not completed")
     if not progress.accepted and not progress.rejected:
         reporter.message(f"there is no URL in {source}")
     if (progress.failed or progress.rejected) and not exit_zero:
         raise SystemExit(SOME_FAILED)
     return progress
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How a run ended: its state, the signal that stopped it, or what is wrong with its source."""
+
+    state: str | None = None
+    signal: int | None = None
+    error: str | None = None
+
+
+@contextlib.contextmanager
+def _clear_errors(progress: Progress) -> Iterator[None]:
+    """Turn what a user or an operator can mend into one line."""
+    try:
+        yield
+    except (ConfigError, UnsealError) as exc:
+        raise CommandError(str(exc)) from None
+    except DatabaseError as exc:
+        where = f"run {progress.run}: " if progress.run else ""
+        raise CommandError(f"{where}the database cannot be used: {str(exc).strip().splitlines()[0]}") from exc
 
 
 async def _run(
@@ -91,20 +102,28 @@ async def _run(
     source: str,
     listener: Listener,
     reporter: Reporter,
-    stopped: list[int],
-) -> RunState:
+    ending: _Ending,
+) -> None:
+    """Fetch until done, or until the first SIGINT or SIGTERM: then what was fetched is saved, and that is all."""
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
+    fetching = asyncio.ensure_future(fetch_list(entries, config, label=label, source=source, listener=listener))
 
     def stop(number: int) -> None:
-        stopped.append(number)
-        task.cancel()
+        ending.signal = number
+        loop.remove_signal_handler(number)  # the second one stops at once
+        fetching.cancel()
 
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
-        loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+            loop.add_signal_handler(number, stop, number)
     async with reporter.showing(listener.progress):
-        return await fetch_list(entries, config, label=label, source=source, listener=listener)
+        try:
+            ending.state = await fetching
+        except asyncio.CancelledError:
+            if ending.signal is None:
+                raise
+        except SourceError as exc:
+            ending.error = str(exc)
 
 
 class _Rejections:

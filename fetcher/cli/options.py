@@ -27,6 +27,7 @@ class Option:
 
     @property
     def field(self) -> str:
+        """The field of FetchConfig."""
         return self.flag.lstrip("-").replace("-", "_")
 
 

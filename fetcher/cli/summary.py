@@ -65,7 +65,9 @@ def _counts(progress: Progress) -> Table:
     if progress.duplicates:
         table.add_row("duplicates", count(progress.duplicates), "listed more than once, fetched once")
     if progress.rejected:
-        table.add_row(Text("rejected", "yellow"), count(progress.rejected), "lines that are no URLs, with reasons above")
+        table.add_row(
+            Text("rejected", "yellow"), count(progress.rejected), "lines that are no URLs, with reasons above"
+        )
     return table
 
 
@@ -97,7 +99,7 @@ def _print_failures(console: Console, run: Run) -> None:
     table = Table.grid(padding=(0, 2))
     for url, kind, detail, attempts in samples:
         times = f" (after {count(attempts, 'attempt')})" if attempts > 1 else ""
-        table.add_row("", Text(kind, "red"), Text(f"{_short(url)}\n{detail}{times}"))
+        table.add_row("", Text(kind or "", "red"), Text(f"{_short(url)}\n{detail}{times}"))
     console.print("\nFor example")
     console.print(table)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from fetcher.engine.config import ConfigError, FetchConfig, resolve_header
-from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder
+from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length
 from fetcher.engine.errors import ErrorKind, FetchError, TooManyRedirects, fetch_error
-from fetcher.engine.transport import Wire
+from fetcher.engine.transport import WIRE, Wire
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import Url, join_url, parse_url
 
@@ -142,7 +142,7 @@ class Client:
                 hop.url.href,
                 headers=resolved,
                 content=hop.body,
-                extensions={"timeout": self._timeouts, "trawl.wire": exchange.wire},
+                extensions={"timeout": self._timeouts, WIRE: exchange.wire},
             )
         except httpx.InvalidURL as exc:
             raise FetchError(str(exc), kind=ErrorKind.INVALID_URL) from exc
@@ -164,21 +164,29 @@ class Client:
             await response.aclose()
 
     async def _read(self, request: httpx.Request, response: httpx.Response) -> bytes:
-        decoder = BodyDecoder(response.headers.get("content-encoding", ""), self._config.max_body)
-        if request.method != "HEAD" and response.status_code not in (204, 304):
-            decoder.expect(response.headers.get("content-length"))
-        stream = response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
-        async for chunk in stream:
-            decoder.feed(chunk)
-        return decoder.finish()
+        headers = response.headers
+        coding = headers.get("content-encoding", "")
+        if not coding and request.method != "HEAD" and response.status_code not in (204, 304):
+            refuse_declared_length(headers.get("content-length", ""), self._config.max_body)
+        decoder = BodyDecoder(coding, self._config.max_body)
+        body = bytearray()
+        async for chunk in _raw(response):
+            for piece in decoder.feed(chunk):
+                body += piece
+        decoder.finish()
+        return bytes(body)
+
+
+def _raw(response: httpx.Response) -> httpx.AsyncByteStream:
+    """Return the body as on the wire: ``Response.aiter_raw`` costs more and gives the same."""
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    return stream
 
 
 async def _drain(response: httpx.Response) -> None:
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
     read = 0
-    async for chunk in stream:
+    async for chunk in _raw(response):
         read += len(chunk)
         if read > _DRAINED:
             break

@@ -1,8 +1,8 @@
 """Whose turn it is: per-host slots, host delay, host pauses and dead hosts.
 
-``HostQueues`` is a plain data structure. It holds entries that want to be sent, hands them out in turn over the hosts,
-and never waits itself: every method takes the time (monotonic seconds) and ``wake_at`` says when asking again could give
-something new. What waits here (for a slot, a delay, a pause, a backoff) therefore holds nothing.
+``HostQueues`` is a plain data structure. It holds entries that want to be sent, hands them out in turn over the
+hosts, and never waits itself: every method takes the time (monotonic seconds) and ``wake_at`` says when asking again
+could give something new. What waits here (for a slot, a delay, a pause, a backoff) therefore holds nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class HostState(Generic[T]):
 
     @property
     def idle(self) -> bool:
+        """Whether nothing of the host waits or is in flight."""
         return not self.ready and not self.active and not self.delayed
 
 
@@ -66,7 +67,7 @@ class HostQueues(Generic[T]):
         self._order = itertools.count()
 
     def __len__(self) -> int:
-        """The number of hosts known."""
+        """Count the hosts known."""
         return len(self._hosts)
 
     def push(self, host: str, entry: T, *, now: float, at: float | None = None, front: bool = False) -> None:

@@ -49,7 +49,7 @@ class Wait:
     reason: str
 
 
-class _Again(Exception):  # noqa: N818  (never leaves this module; it carries a failure through tenacity)
+class _Again(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.kind)
         self.failure = failure

@@ -243,7 +243,7 @@ class _Runner:
             worker.add_done_callback(self._worker_ended)
 
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        """Workers end by being cancelled. One that ended otherwise is our defect, which must not pass for a quiet run."""
+        """Workers end by being cancelled. One that ended otherwise is a defect, which must not pass unseen."""
         if not worker.cancelled() and (defect := worker.exception()) is not None:
             self._defect = defect
             while not self._out.empty():

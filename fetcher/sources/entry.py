@@ -32,6 +32,7 @@ class Entry:
 
     @property
     def where(self) -> str:
+        """``urls.txt:12``."""
         return f"{self.source}:{self.line}"
 
 

@@ -117,9 +117,7 @@ class Planner:
         missing = [number for number in numbers if number not in self._lanes]
         if not missing:
             return
-        Lane.objects.bulk_create(
-            [Lane(run_id=self.run, number=number) for number in missing], ignore_conflicts=True
-        )
+        Lane.objects.bulk_create([Lane(run_id=self.run, number=number) for number in missing], ignore_conflicts=True)
         found = Lane.objects.filter(run=self.run, number__in=missing, part=0)
         self._lanes.update(found.values_list("number", "id"))
 

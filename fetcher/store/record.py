@@ -26,7 +26,7 @@ _FIELDS = (
 _COUNTERS = ("succeeded", "not_modified", "failed", "skipped")
 
 
-class LaneLost(Exception):  # noqa: N818  (named for what happened)
+class LaneLost(Exception):
     """Another worker took over these lanes; nothing of the batch was recorded."""
 
     def __init__(self, lanes: Sequence[int]) -> None:

@@ -75,6 +75,7 @@ class Place:
 
     @property
     def shard(self) -> int:
+        """The shard whose id range holds the result's."""
         return self.result // PLACES
 
 
@@ -90,7 +91,7 @@ class Slot:
 
 
 def open_shards(lanes: Sequence[int], *, after: dict[int, int]) -> list[tuple[int, int]]:
-    """Return (lane, shard) of the lanes' shards that are not done, in id order; ``after`` names each lane's last seen."""
+    """Return (lane, shard) of the lanes' shards that are not done, in id order, after each lane's in ``after``."""
     shards = Shard.objects.filter(lane__in=lanes, done_at__isnull=True)
     if after:
         shards = shards.filter(id__gt=min(after.get(lane, 0) for lane in lanes))

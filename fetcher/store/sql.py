@@ -21,10 +21,10 @@ def insert_rows(
     rows = list(rows)
     if not rows:
         return
-    columns = [model._meta.get_field(name).column for name in names]
     quote = connection.ops.quote_name
-    marks = ", ".join(["%s"] * len(columns))
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(map(quote, columns))}) VALUES ({marks})"  # noqa: S608
+    columns = ", ".join(quote(_field(model, name).get_attname_column()[1] or name) for name in names)
+    marks = ", ".join(["%s"] * len(names))
+    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608  (names are ours)
     if skip_conflicts:
         sql += " ON CONFLICT DO NOTHING"
     with connection.cursor() as cursor:
@@ -33,7 +33,13 @@ def insert_rows(
 
 def for_database(model: type[models.Model], name: str, value: Any) -> Any:
     """Prepare a value (a date, JSON) as the ORM would."""
-    return model._meta.get_field(name).get_db_prep_save(value, connection)
+    return _field(model, name).get_db_prep_save(value, connection)
+
+
+def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
+    field = model._meta.get_field(name)
+    assert isinstance(field, models.Field)
+    return field
 
 
 def in_batches(items: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
