@@ -60,6 +60,16 @@ async def _unknown(exchange: Exchange) -> None:
     await exchange.answer_json({"detail": "nothing is scripted at this path"}, 404)
 
 
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # Closing with unread input sends a RST, which would take the answer away from a client that is still sending.
+    if writer.can_write_eof():
+        writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            while await reader.read(MAX_HEAD):
+                pass
+
+
 class Origin:
     """The server. ``listeners`` ports share one script, one log and one count; each is a host of its own to a client.
 
@@ -172,6 +182,7 @@ class Origin:
         except BadRequest as exc:
             refused = Exchange(Request("GET", "", "", {}, (("Connection", "close"),), b""), reader, writer)
             await refused.answer_json({"detail": str(exc)}, 400)
+            await _linger(reader, writer)
             return False
         prefix, *rest = request.path.strip("/").split("/")
         exchange = Exchange(request, reader, writer, segments=tuple(rest), visits=self._visits, token=self._token)
