@@ -124,7 +124,7 @@ def running_nginx(directory: Path, *, addresses: int = ADDRESSES, workers: int =
                     kilobyte="k" * 1024,
                 )
             )
-            command = [nginx, "-p", directory, "-c", conf, "-e", "stderr"]
+            command: list[str | Path] = [nginx, "-p", directory, "-c", conf, "-e", "stderr"]
             try:
                 stack.enter_context(running(command, port, directory / "nginx.log"))
                 break
