@@ -6,6 +6,7 @@ A URL costs one Target the first time it is seen, one Body when its content is n
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from django.db import models
@@ -183,29 +184,48 @@ class ResultQuerySet(models.QuerySet["Result"]):
         """Failed or skipped results, by the partial index on them."""
         return self.filter(error_kind__isnull=False)
 
-    def page(self, run: int, *, after: int = 0, limit: int, host: str | None = None) -> list[int]:
-        """Return the ids of up to ``limit`` results after the id ``after``, in id order.
+    def page(
+        self, run: int, *, after: int = 0, limit: int, hosts: Sequence[str] = (), unsuccessful: bool = False
+    ) -> list[int]:
+        """Return the ids of up to ``limit`` of these results in a run after the id ``after``, in id order.
 
         A run's results lie in its shards' id ranges, so this walks the shards from ``after`` on and never scans other
-        runs' rows. A ``host`` restricts the walk to the shards of the host's lanes.
+        runs' rows. ``hosts`` (politeness keys) restrict the walk to the shards of their lanes. ``unsuccessful`` leaves
+        out what has no error kind and reads by the index on those that have one instead.
         """
-        shards = Shard.objects.filter(run=run, id__gte=after // PLACES)
-        results = self.filter(run=run, id__gt=after)
-        if host is not None:
-            shards = shards.filter(lane__number=lane_number(host))
-            results = results.filter(target__host=host)
+        results = self.filter(run=run).order_by("id")
+        shards = Shard.objects.filter(run=run).order_by("id")
+        if hosts:
+            results = results.filter(target__host__in=hosts)
+            shards = shards.filter(lane__number__in={lane_number(host) for host in hosts})
+        if unsuccessful:
+            return list(results.unsuccessful().filter(id__gt=after).values_list("id", flat=True)[:limit])
         found: list[int] = []
         start = after // PLACES
         width = 4
         while len(found) < limit:
-            window = list(shards.filter(id__gte=start).order_by("id").values_list("id", flat=True)[:width])
+            window = list(shards.filter(id__gte=start).values_list("id", flat=True)[:width])
             if not window:
                 break
-            ranges = results.filter(id__gte=window[0] * PLACES, id__lt=(window[-1] + 1) * PLACES)
-            found += ranges.order_by("id").values_list("id", flat=True)[: limit - len(found)]
+            for first, last in _stretches(window):
+                within = results.filter(id__gt=max(after, first * PLACES - 1), id__lt=(last + 1) * PLACES)
+                found += within.values_list("id", flat=True)[: limit - len(found)]
+                if len(found) == limit:
+                    break
             start = window[-1] + 1
             width = min(width * 2, 256)  # a rare filter finds little: look further each time
         return found
+
+
+def _stretches(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of each stretch of neighbours in rising ids: ``2 3 4 7`` gives (2, 4) and (7, 7)."""
+    first = last = ids[0]
+    for number in ids[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
 
 
 class Result(models.Model):

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from settings.base import *  # noqa: F403
+from settings.base import DATABASES
 
 DEBUG = False
 SECRET_KEY = "for tests only"  # noqa: S105  (protects nothing)
@@ -12,3 +13,6 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", "testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 FETCHER_API_ACCESS = os.environ.get("FETCHER_API_ACCESS", "loopback")
 MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or tempfile.mkdtemp(prefix="trawl-test-media-"))
+# A file, because views read from threads of their own, and connections to one in memory lock each other out.
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.mkdtemp(prefix="trawl-test-db-")) / "test.sqlite3")}

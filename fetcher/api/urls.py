@@ -1,3 +1,36 @@
 """Routes of the JSON API."""
 
-urlpatterns: list[object] = []
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path, re_path
+
+from fetcher.api import views
+from fetcher.api.fanout import Expression, Report, fanout_view
+from fetcher.engine.urls import Url
+
+
+async def _fan_out(urls: list[Url], extract: Expression | None) -> Report:
+    # Only this address fetches: the engine is loaded when it is first asked for.
+    from fetcher.service import fan_out  # type: ignore[import-not-found, unused-ignore]
+
+    report: Report = await fan_out(urls, extract)
+    return report
+
+
+app_name = "fetcher"
+
+_api: list[URLPattern | URLResolver] = [
+    path("runs/", views.run_list, name="run-list"),
+    path("runs/<int:run>/", views.run_detail, name="run-detail"),
+    path("runs/<int:run>/results/", views.run_results, name="run-results"),
+    path("results/<int:result>/", views.result_detail, name="result-detail"),
+    path("results/<int:result>/body/", views.result_body, name="result-body"),
+    path("latest/", views.latest, name="latest"),
+    path("fanout/", fanout_view(_fan_out), name="fanout"),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("healthz", views.healthz, name="healthz"),
+    path("api/v1/", include(_api)),
+    re_path(r"^api/v1(?:/.*)?$", views.nothing_here, name="nothing-here"),
+]
