@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,12 +35,23 @@ class LaneLost(Exception):
 
 
 class Recorder:
-    """Records a run's outcomes for the worker that holds its lanes (None: lanes that nobody holds)."""
+    """Records a run's outcomes for the worker that holds its lanes (None: lanes that nobody holds).
 
-    def __init__(self, run: int, worker: int | None, settings: Settings) -> None:
+    ``extract`` gives the JSON value that is saved beside a body, or None.
+    """
+
+    def __init__(
+        self,
+        run: int,
+        worker: int | None,
+        settings: Settings,
+        *,
+        extract: Callable[[Outcome], Any] | None = None,
+    ) -> None:
         self._run = run
         self._worker = worker
         self._settings = settings
+        self._extract = extract
 
     def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[int]:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
@@ -120,9 +131,13 @@ class Recorder:
             _text(last_modified),
             place.variant,
             changed,
-            None,
+            self._extracted(outcome),
             encode_detail(outcome),
         )
+
+    def _extracted(self, outcome: Outcome) -> Any:
+        value = None if self._extract is None else self._extract(outcome)
+        return None if value is None else for_database(Result, "extracted", value)
 
 
 def _place(outcome: Outcome) -> Place:
