@@ -66,7 +66,7 @@ class Command(BaseCommand):
             interface=Interfaces.ASGINL,  # Django knows no lifespan events
             workers=workers,
             websockets=False,
-            log_level=LogLevels.warning,
+            log_level=LogLevels.error,
             workers_kill_timeout=STOP_WITHIN,
         )
 

@@ -56,7 +56,8 @@ class TestRunList:
             make_run(label="ä b")
         answer = api.get(f"{RUNS}?limit=1&label=%C3%A4%20b")
         link = answer.headers["Link"]
-        assert link.startswith(f"<{RUNS}?") and link.endswith('>; rel="next"')
+        assert link.startswith(f"<{RUNS}?")
+        assert link.endswith('>; rel="next"')
         following = api.get(link[1:].partition(">")[0])
         assert following.json()["items"][0]["id"] < answer.json()["items"][0]["id"]
         assert "Link" not in following.headers
@@ -98,7 +99,9 @@ class TestRunResults:
             seen += page["items"]
             path = page["next"] and f"{results_of(run)}?limit=2&cursor={page['next']}"
         ids = [item["id"] for item in seen]
-        assert len(ids) == 9 and ids == sorted(ids) and {item["run"] for item in seen} == {run.pk}
+        assert len(ids) == 9
+        assert ids == sorted(ids)
+        assert {item["run"] for item in seen} == {run.pk}
 
     @pytest.mark.parametrize(
         ("query", "paths"),
@@ -159,9 +162,11 @@ class TestNdjson:
         for index in range(5):
             make_result(run, f"https://example.com/{index}", shard=make_shard(run))
         answer = api.get(results_of(run), accept=self.NDJSON)
-        assert answer.streamed and answer.headers["Content-Type"] == self.NDJSON
+        assert answer.streamed
+        assert answer.headers["Content-Type"] == self.NDJSON
         lines = [json.loads(line) for line in answer.body.decode().splitlines()]
-        assert lines == api.get(results_of(run)).json()["items"] and len(lines) == 5
+        assert lines == api.get(results_of(run)).json()["items"]
+        assert len(lines) == 5
 
     def test_keeps_the_filters(self, api):
         run = make_run()
@@ -228,7 +233,8 @@ class TestResultBody:
     def test_has_no_content_type_of_doubtful_form(self, api, content_type):
         result = make_result(make_run(), body=make_body(b"x"), content_type=content_type)
         answer = api.get(f"/api/v1/results/{result.pk}/body/")
-        assert answer.headers["Content-Type"] == "application/octet-stream" and "X-Evil" not in answer.headers
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert "X-Evil" not in answer.headers
 
     @pytest.mark.parametrize("size", [10, 400_000])
     def test_is_not_sent_again_to_who_has_it(self, api, size):
@@ -253,7 +259,8 @@ class TestResultBody:
         body = make_body(b"x" * size, content=None, file="bodies/gone")
         result = make_result(make_run(), body=body)
         answer = api.get(f"/api/v1/results/{result.pk}/body/")
-        assert answer.status == 404 and "bodies/gone" in answer.detail
+        assert answer.status == 404
+        assert "bodies/gone" in answer.detail
 
 
 class TestLatest:
@@ -311,7 +318,9 @@ class TestOtherAddresses:
     @pytest.mark.parametrize("path", ["/api/v1/", "/api/v1", "/api/v1/nothing/", "/api/v1/runs/x/", "/api/v1/runs/1/x"])
     def test_are_problems_too(self, api, path):
         answer = api.get(path)
-        assert answer.status == 404 and answer.json()["instance"] == path and "/api/v1/runs/" in answer.detail
+        assert answer.status == 404
+        assert answer.json()["instance"] == path
+        assert "/api/v1/runs/" in answer.detail
 
     def test_without_the_last_slash_are_sent_on_with_their_query(self, api):
         answer = api.get("/api/v1/runs?limit=1")

@@ -1,0 +1,3 @@
+"""A project that does not mount the API."""
+
+urlpatterns: list[object] = []
