@@ -73,6 +73,8 @@ def exchange_failure(exc: Exception) -> httpx.TransportError:
             return httpx.LocalProtocolError(f"the request cannot be sent: {_short(str(exc))}")
         case ssl.SSLError():
             return httpx.ReadError(f"the TLS connection broke: {_words(exc)}")
+        case EOFError():
+            return httpx.RemoteProtocolError(str(exc))
         case ConnectionError():
             return httpx.ReadError("the server broke off the connection")
         case OSError():

@@ -121,6 +121,8 @@ class Stream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        # A transport that is gone must not be asked to abort any more.
+        self._transport = None
         self._end(exc)
 
     def pause_writing(self) -> None:  # noqa: D102
