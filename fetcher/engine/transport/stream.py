@@ -33,6 +33,11 @@ class Stream(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        """The event loop's end of the connection, None when it is gone."""
+        return self._transport
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing waits to be read: what an idle one has to be for another use."""
         if self._ended or self._buffer or self._transport is None or self._transport.is_closing():

@@ -3,10 +3,12 @@
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import Callable
 
 import httpx
 import pytest
+import trustme
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
@@ -376,6 +378,25 @@ async def test_cancelled_requests_leave_no_open_file_behind(serve: Serve, transp
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in done)
     await asyncio.sleep(0.05)
+    assert open_files() <= before
+
+
+async def test_cancelled_handshakes_leave_no_open_file_behind(
+    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = await serve(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf.", tls=context)
+    transport = make_transport(tls=trusting)
+    draw = random.Random(4)
+    before = open_files()
+    for _ in range(10):
+        requests = [httpx.Request("GET", server.url(scheme="https")) for _ in range(20)]
+        tasks = [asyncio.create_task(fetch(transport, request)) for request in requests]
+        for task in tasks:
+            asyncio.get_running_loop().call_later(draw.uniform(0, 0.05), task.cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.1)
     assert open_files() <= before
 
 
