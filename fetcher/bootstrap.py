@@ -1,14 +1,69 @@
-"""Whether the database can be used at all."""
+"""A database that is ready for use, or one clear line about why it is not."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from filelock import FileLock, Timeout
+
+_LOCK_TIMEOUT = 120.0
 
 
 def ensure_database() -> None:
-    """Raise CommandError, saying what to do, unless every migration was applied."""
+    """Make sure that the database can be used.
+
+    A missing or empty SQLite file is created and migrated, by one process at a time. Raises CommandError for a database
+    that cannot be reached, or that was not migrated.
+    """
+    try:
+        path = _sqlite_file()
+        if path is not None and _is_empty(path):
+            _create(path)
+        missing = _missing_migrations()
+    except DatabaseError as exc:
+        raise CommandError(f"the database cannot be used: {_first_line(exc)} (check DATABASE_URL)") from None
+    if missing:
+        word = "migration is" if missing == 1 else "migrations are"
+        raise CommandError(f"the database is not up to date: {missing} {word} missing. Run: python manage.py migrate")
+
+
+def _sqlite_file() -> Path | None:
+    if connection.vendor != "sqlite":
+        return None
+    name = str(connection.settings_dict["NAME"])
+    return None if name.startswith(("file:", ":memory:")) else Path(name)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is no file, or one without tables (a first start that was killed leaves that behind)."""
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    return not connection.introspection.table_names()
+
+
+def _create(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise CommandError(f"the database cannot be created: there is no folder {path.parent} (check DATABASE_URL)")
+    try:
+        with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT):
+            if _missing_migrations():  # another process may have done it while this one waited
+                call_command("migrate", interactive=False, verbosity=0)
+        Path(f"{path}.lock").unlink(missing_ok=True)
+    except Timeout:
+        raise CommandError(f"another process has been creating {path} for {_LOCK_TIMEOUT:g} s; is it hung?") from None
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise CommandError(f"the database {path} cannot be created: {reason} (check DATABASE_URL)") from None
+
+
+def _missing_migrations() -> int:
     executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        raise CommandError("The database lacks migrations. Run: manage.py migrate")
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _first_line(exc: BaseException) -> str:
+    return next(iter(str(exc).strip().splitlines()), type(exc).__name__)

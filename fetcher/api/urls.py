@@ -13,7 +13,7 @@ async def _fan_out(urls: list[Url], extract: Expression | None) -> Report:
     # Only this address fetches: the engine is loaded when it is first asked for.
     from fetcher.service import fan_out  # type: ignore[import-not-found, unused-ignore]
 
-    report: Report = await fan_out(urls, extract)
+    report: Report = await fan_out(urls)
     return report
 
 

@@ -1,0 +1,64 @@
+# PYTHON is the interpreter that the virtual environment is made with, VENV where it lies:
+#   make test PYTHON=python3.13 VENV=.venv-3.13
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: help install demo serve test check fix bench clean
+
+help:
+	@echo "make install   install into $(VENV), pinned by hash"
+	@echo "make demo      fetch some two hundred scripted URLs; works offline"
+	@echo "make serve     answer http://127.0.0.1:8000/api/v1/"
+	@echo "make test      run the tests, on SQLite and on PostgreSQL where one answers"
+	@echo "make check     lint, types and import contracts"
+	@echo "make fix       format, and mend what can be mended"
+	@echo "make bench     measure, and print ratios"
+
+install: $(VENV)/.run
+
+# A stamp for each lock file, so that a change of it installs again.
+$(VENV)/.run: requirements/run.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Trawl needs Python 3.11 or later; name one: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@echo "Installing what the tests need into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+demo: install
+	@$(BIN)/python manage.py demo
+
+serve: install
+	@$(BIN)/python manage.py serve
+
+# Everything runs on SQLite; then what touches a database runs again on PostgreSQL.
+TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+	@if $(BIN)/python -m tests.support.postgres $(TEST_POSTGRES_URL); then \
+		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest -m database; \
+	elif [ -n "$$TRAWL_REQUIRE_SERVICES" ]; then exit 1; fi
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+fix: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,196 @@
+"""One run from a command's point of view: progress, output, signals and exit codes around the service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from django.core.management.base import CommandError, OutputWrapper
+from django.db import DatabaseError
+
+from fetcher import payloads
+from fetcher.cli.progress import Reporter
+from fetcher.cli.summary import print_summary
+from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.models import Result, Run, RunState
+from fetcher.progress import Progress
+from fetcher.secrets import UnsealError
+from fetcher.service import Listener, fetch_list
+from fetcher.sources import Entry, SourceError
+
+OUTPUTS = ("summary", "ndjson", "json")
+SOME_FAILED = 3
+_REJECTED_SHOWN = 20
+
+
+def run_list(
+    entries: Iterable[Entry],
+    config: FetchConfig,
+    *,
+    stdout: OutputWrapper,
+    stderr: OutputWrapper,
+    label: str = "",
+    source: str = "",
+    output: str = "summary",
+    progress_style: str = "auto",
+    exit_zero: bool = False,
+) -> Progress:
+    """Fetch a list with everything that a command shows of it.
+
+    Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
+    """
+    reporter = Reporter(progress_style, _stream(stderr))
+    out = _stream(stdout)
+    listener = Listener(rejected=_Rejections(reporter))
+    if output == "ndjson":
+        listener.recorded = _Printer(out).print_results
+    progress = listener.progress
+    ending = _Ending()
+    with _clear_errors(progress):
+        asyncio.run(_run(entries, config, label, source, listener, reporter, ending))
+    with _closed_pipe_is_fine():
+        if output == "json":
+            _print_document(out, progress.run)
+        elif output == "summary":
+            print_summary(out, progress)
+        out.flush()
+    if ending.error is not None:
+        raise CommandError(ending.error)
+    if ending.signal is not None:
+        reporter.message(f"interrupted: {progress.done} of {progress.accepted} targets are saved")
+        raise SystemExit(128 + ending.signal)
+    if ending.state != RunState.COMPLETED:
+        raise CommandError(f"run {progress.run} is {ending.state}, not completed")
+    if not progress.accepted and not progress.rejected:
+        reporter.message(f"there is no URL in {source}")
+    if (progress.failed or progress.rejected) and not exit_zero:
+        raise SystemExit(SOME_FAILED)
+    return progress
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How a run ended: its state, the signal that stopped it, or what is wrong with its source."""
+
+    state: str | None = None
+    signal: int | None = None
+    error: str | None = None
+
+
+@contextlib.contextmanager
+def _clear_errors(progress: Progress) -> Iterator[None]:
+    """Turn what a user or an operator can mend into one line."""
+    try:
+        yield
+    except (ConfigError, UnsealError) as exc:
+        raise CommandError(str(exc)) from None
+    except DatabaseError as exc:
+        where = f"run {progress.run}: " if progress.run else ""
+        raise CommandError(f"{where}the database cannot be used: {str(exc).strip().splitlines()[0]}") from exc
+
+
+async def _run(
+    entries: Iterable[Entry],
+    config: FetchConfig,
+    label: str,
+    source: str,
+    listener: Listener,
+    reporter: Reporter,
+    ending: _Ending,
+) -> None:
+    """Fetch until done, or until the first SIGINT or SIGTERM: then what was fetched is saved, and that is all."""
+    loop = asyncio.get_running_loop()
+    fetching = asyncio.ensure_future(fetch_list(entries, config, label=label, source=source, listener=listener))
+
+    def stop(number: int) -> None:
+        ending.signal = number
+        loop.remove_signal_handler(number)  # the second one stops at once
+        fetching.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+            loop.add_signal_handler(number, stop, number)
+    async with reporter.showing(listener.progress):
+        try:
+            ending.state = await fetching
+        except asyncio.CancelledError:
+            if ending.signal is None:
+                raise
+        except SourceError as exc:
+            ending.error = str(exc)
+
+
+class _Rejections:
+    """Prints rejected lines as they come; past the first few only the summary counts them."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._count = 0
+
+    def __call__(self, entry: Entry) -> None:
+        self._count += 1
+        if self._count <= _REJECTED_SHOWN:
+            self._reporter.message(f"{entry.where}: rejected: {entry.value!r} {entry.reason}")
+        elif self._count == _REJECTED_SHOWN + 1:
+            self._reporter.message("more lines are rejected; all are kept with the run")
+
+
+class _Printer:
+    """Prints a JSON line for each result. When nobody reads any more, the run goes on in silence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+
+    def print_results(self, ids: list[int]) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write("".join(payloads.encode_line(item).decode() for item in payloads.result_items(ids)))
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = None
+            _discard_stdout()
+
+
+def _print_document(stream: TextIO, run: int) -> None:
+    """Print ``{"run": {...}, "items": [...]}``, reading a page of results at a time."""
+    document = payloads.encode(payloads.run_items(Run.objects.filter(pk=run))[0]).decode()
+    stream.write(f'{{"run": {document}, "items": [')
+    separator = "\n"
+    for ids in _pages(run):
+        for item in payloads.result_items(ids):
+            stream.write(separator + payloads.encode(item).decode())
+            separator = ",\n"
+    stream.write("\n]}\n")
+
+
+def _pages(run: int) -> Iterator[list[int]]:
+    after = 0
+    while ids := Result.objects.page(run, after=after, limit=500):
+        yield ids
+        after = ids[-1]
+
+
+def _stream(wrapper: OutputWrapper) -> Any:
+    """Return the stream beneath Django's wrapper, which ends every write with a line break."""
+    return getattr(wrapper, "_out", wrapper)
+
+
+@contextlib.contextmanager
+def _closed_pipe_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _discard_stdout()
+
+
+def _discard_stdout() -> None:
+    """Keep the interpreter from failing at exit over what it could not write."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,101 @@
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+
+from fetcher.cli.text import count, duration
+from fetcher.progress import Progress
+
+STYLES = ("auto", "bar", "plain", "none")
+LINE_EVERY = 5.0
+"""Seconds between two lines of plain progress."""
+_REFRESH = 0.1
+
+
+class Reporter:
+    """Shows one run's progress in a style, and messages without tearing the bar."""
+
+    def __init__(self, style: str, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        if style == "auto":
+            style = "bar" if self._console.is_terminal else "plain"
+        self._style = style
+
+    def message(self, text: str) -> None:
+        """Print a line now; above the bar, where there is one."""
+        self._console.print(escape(text))
+
+    @contextlib.asynccontextmanager
+    async def showing(self, progress: Progress) -> AsyncIterator[None]:
+        """Show progress while the block runs."""
+        show = {"bar": self._bar, "plain": self._lines}.get(self._style)
+        if show is None:
+            yield
+            return
+        task = asyncio.create_task(show(progress))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _lines(self, progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(LINE_EVERY)
+            self.message(line(progress))
+
+    async def _bar(self, progress: Progress) -> None:
+        bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+            auto_refresh=False,
+            expand=True,
+            transient=True,
+        )
+        task = bar.add_task("", total=None, figures="")
+        with Live(bar, console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                _update(bar, task, progress)
+                live.refresh()
+                await asyncio.sleep(_REFRESH)
+
+
+def _update(bar: RichProgress, task: TaskID, progress: Progress) -> None:
+    bar.update(
+        task,
+        description=f"Run {progress.run}",
+        total=progress.accepted if progress.planned else None,
+        completed=progress.done,
+        figures=figures(progress),
+    )
+
+
+def line(progress: Progress) -> str:
+    """Return one line of plain progress."""
+    return f"run {progress.run}: {figures(progress)}"
+
+
+def figures(progress: Progress) -> str:
+    """Return done, rate, in flight, failed and the time that is left, as far as they are known."""
+    total = count(progress.accepted) + ("" if progress.planned else "+")
+    parts = [f"{count(progress.done)}/{total}", f"{progress.rate:,.0f}/s", f"{progress.meter.in_flight} in flight"]
+    if progress.failed:
+        parts.append(f"{count(progress.failed)} failed")
+    if progress.rejected:
+        parts.append(f"{count(progress.rejected)} rejected")
+    if progress.eta is not None:
+        parts.append(f"{duration(progress.eta)} left" if progress.eta >= 1 else "nearly done")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""What ``manage.py demo`` ships: a scripted origin on loopback, and the targets whose outcomes are known beforehand."""

@@ -1,0 +1,192 @@
+"""Whose turn it is: per-host slots, host delay, host pauses and dead hosts.
+
+``HostQueues`` is a plain data structure. It holds entries that want to be sent, hands them out in turn over the
+hosts, and never waits itself: every method takes the time (monotonic seconds) and ``wake_at`` says when asking again
+could give something new. What waits here (for a slot, a delay, a pause, a backoff) therefore holds nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from fetcher.engine.errors import ErrorKind
+
+T = TypeVar("T")
+
+REMEMBERED_HOSTS = 10_000
+"""Idle hosts whose failures are remembered; the longest unused are forgotten first."""
+
+
+@dataclass(slots=True)
+class HostState(Generic[T]):
+    """One host: what is ready, what is in flight, and from when on it may be asked again."""
+
+    ready: deque[T] = field(default_factory=deque)
+    active: int = 0
+    delayed: int = 0
+    open_at: float = 0.0
+    failures: int = 0
+    dead: ErrorKind | None = None
+    listed: bool = False
+    timer: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the host waits or is in flight."""
+        return not self.ready and not self.active and not self.delayed
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[T]):
+    """An entry that may be sent now. ``dead`` is why it must not be: its host was given up."""
+
+    host: str
+    entry: T
+    dead: ErrorKind | None
+
+
+class HostQueues(Generic[T]):
+    """Entries waiting for their turn, by host.
+
+    ``per_host`` bounds the turns taken and not yet released for one host, ``host_delay`` is the least number of seconds
+    between two turns of one host, ``host_failures`` the failures in a row after which a host is dead (0: never).
+    """
+
+    def __init__(self, *, per_host: int, host_delay: float = 0.0, host_failures: int = 0) -> None:
+        self._per_host = per_host
+        self._host_delay = host_delay
+        self._host_failures = host_failures
+        self._hosts: dict[str, HostState[T]] = {}
+        self._remembered: OrderedDict[str, None] = OrderedDict()
+        self._turns: deque[str] = deque()
+        self._timers: list[tuple[float, int, str, T | None]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        """Count the hosts known."""
+        return len(self._hosts)
+
+    def push(self, host: str, entry: T, *, now: float, at: float | None = None, front: bool = False) -> None:
+        """Add an entry; ``at`` keeps it back until then, ``front`` lets it go before the host's others.
+
+        An entry that was kept back goes before the others too: it has waited longest.
+        """
+        state = self._state(host)
+        if at is not None and at > now:
+            state.delayed += 1
+            heapq.heappush(self._timers, (at, next(self._order), host, entry))
+            return
+        if front:
+            state.ready.appendleft(entry)
+        else:
+            state.ready.append(entry)
+        self._offer(host, state, now)
+
+    def pop(self, now: float) -> Turn[T] | None:
+        """Take the next turn, or return None where nobody may go now. ``release`` gives the slot back."""
+        self._run_timers(now)
+        while self._turns:
+            host = self._turns.popleft()
+            state = self._hosts[host]
+            state.listed = False
+            if not self._may_go(state, now):
+                self._offer(host, state, now)
+                continue
+            entry = state.ready.popleft()
+            state.active += 1
+            if self._host_delay and state.dead is None:
+                state.open_at = max(state.open_at, now + self._host_delay)
+            self._offer(host, state, now)
+            return Turn(host, entry, state.dead)
+        return None
+
+    def has_turn(self, now: float) -> bool:
+        """Whether ``pop`` would give a turn (it may say yes for a host that has just become busy)."""
+        self._run_timers(now)
+        return bool(self._turns)
+
+    def release(self, host: str, *, now: float) -> None:
+        """Give back the slot of a turn."""
+        state = self._hosts[host]
+        state.active -= 1
+        self._offer(host, state, now)
+        self._forget_if_idle(host, state, now)
+
+    def pause(self, host: str, *, until: float) -> None:
+        """Ask nothing more of a host until then; an earlier end never shortens a pause."""
+        state = self._state(host)
+        state.open_at = max(state.open_at, until)
+
+    def answered(self, host: str) -> None:
+        """Note a sign of life."""
+        state = self._state(host)
+        state.failures = 0
+        state.dead = None
+
+    def failed(self, host: str, kind: ErrorKind, *, now: float) -> None:
+        """Note a failure without any answer; enough of them in a row and the host is dead."""
+        state = self._state(host)
+        state.failures += 1
+        if self._host_failures and state.failures >= self._host_failures:
+            state.dead = kind
+            self._offer(host, state, now)
+
+    def is_dead(self, host: str) -> bool:
+        """Whether a host was given up."""
+        state = self._hosts.get(host)
+        return state is not None and state.dead is not None
+
+    def wake_at(self) -> float | None:
+        """When asking again could give something new without any other call, or None."""
+        return self._timers[0][0] if self._timers else None
+
+    def _state(self, host: str) -> HostState[T]:
+        state = self._hosts.get(host)
+        if state is None:
+            state = self._hosts[host] = HostState()
+        self._remembered.pop(host, None)
+        return state
+
+    def _may_go(self, state: HostState[T], now: float) -> bool:
+        if not state.ready:
+            return False
+        return state.dead is not None or (state.active < self._per_host and state.open_at <= now)
+
+    def _offer(self, host: str, state: HostState[T], now: float) -> None:
+        """Put the host in the row if it may go, or set the timer for when it may."""
+        if state.listed or not state.ready:
+            return
+        if self._may_go(state, now):
+            state.listed = True
+            self._turns.append(host)
+        elif state.open_at > now and (state.timer is None or state.timer < state.open_at):
+            state.timer = state.open_at
+            heapq.heappush(self._timers, (state.open_at, next(self._order), host, None))
+
+    def _run_timers(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            at, _, host, entry = heapq.heappop(self._timers)
+            state = self._hosts.get(host)
+            if state is None:  # the host was forgotten while nothing of it was waiting
+                continue
+            if entry is not None:
+                state.delayed -= 1
+                state.ready.appendleft(entry)
+            elif state.timer == at:
+                state.timer = None
+            self._offer(host, state, now)
+
+    def _forget_if_idle(self, host: str, state: HostState[T], now: float) -> None:
+        if not state.idle or state.listed:
+            return
+        if state.failures or state.open_at > now:
+            self._remembered[host] = None
+            while len(self._remembered) > REMEMBERED_HOSTS:
+                oldest, _ = self._remembered.popitem(last=False)
+                del self._hosts[oldest]
+        else:
+            del self._hosts[host]

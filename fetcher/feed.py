@@ -1,0 +1,172 @@
+"""From leased lanes to the engine: targets in turn over the lanes, with a bound on what one lane may have outstanding.
+
+The bound is what keeps a slow or paused host from filling the engine's look-ahead: it holds up its own lane only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from fetcher.engine.config import FetchConfig
+from fetcher.engine.types import Headers, Outcome, Target
+from fetcher.store import leases, shards
+from fetcher.store.shards import Place, Slot
+from fetcher.writer import Writer
+
+_REFILL = 500
+"""Targets loaded by one query."""
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    id: int
+    last_shard: int = 0
+    shards: deque[int] = field(default_factory=deque)
+    slots: deque[Slot] = field(default_factory=deque)
+    ready: deque[Target] = field(default_factory=deque)
+    outstanding: int = 0
+    lost: bool = False
+
+    @property
+    def empty(self) -> bool:
+        return self.lost or not (self.ready or self.slots or self.shards)
+
+    def may_send(self, allowance: int) -> bool:
+        return not self.lost and self.outstanding < allowance
+
+
+class LaneFeed:
+    """The targets of one run's lanes, for one worker. Iterate over it once.
+
+    ``planned`` says that more may have been planned, ``end_of_plan`` that nothing will be; both wake the iteration.
+    ``settle`` must be called with every outcome.
+    """
+
+    def __init__(
+        self,
+        run: int,
+        worker: int,
+        config: FetchConfig,
+        writer: Writer,
+        variant_of: Callable[[Headers], bytes],
+    ) -> None:
+        self._run = run
+        self._worker = worker
+        self._writer = writer
+        self._variant_of = variant_of
+        self._per_host = config.per_host
+        self._window = config.concurrency * config.look_ahead
+        self._lanes: dict[int, _Lane] = {}
+        self._turn: deque[_Lane] = deque()
+        self._left: dict[int, int] = {}
+        self._news = asyncio.Event()
+        self._stale = True
+        self._ended = False
+
+    def planned(self) -> None:
+        """Say that shards may have been added."""
+        self._stale = True
+        self._news.set()
+
+    def end_of_plan(self) -> None:
+        """Say that no shard will be added any more."""
+        self._ended = True
+        self.planned()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note that the engine is done with a target, so that its lane may send another."""
+        place = outcome.target.key
+        assert isinstance(place, Place)
+        lane = self._lanes.get(place.lane)
+        if lane is not None:
+            lane.outstanding -= 1
+            self._news.set()
+
+    def finished_shards(self, outcomes: Iterable[Outcome]) -> list[int]:
+        """Count outcomes that are about to be recorded; return the shards of which they are the last."""
+        finished = []
+        for outcome in outcomes:
+            place = outcome.target.key
+            assert isinstance(place, Place)
+            self._left[place.shard] -= 1
+            if not self._left[place.shard]:
+                del self._left[place.shard]
+                finished.append(place.shard)
+        return finished
+
+    def drop(self, lanes: Iterable[int]) -> None:
+        """Stop feeding lanes that another worker took over. May be called from the writer thread."""
+        for pk in lanes:
+            self._lanes[pk].lost = True
+
+    async def __aiter__(self) -> AsyncIterator[Target]:
+        while True:
+            target = self._next()
+            if target is not None:
+                yield target
+            elif self._stale:
+                self._stale = False
+                await self._writer(self._find)
+            elif self._hungry():
+                await self._writer(self._refill)
+            elif self._ended and all(lane.empty for lane in self._turn):
+                return
+            else:
+                self._news.clear()
+                await self._news.wait()
+
+    def _allowance(self) -> int:
+        """How many targets of one lane may be with the engine at once."""
+        return max(self._per_host, self._window // max(1, len(self._turn)))
+
+    def _next(self) -> Target | None:
+        allowance = self._allowance()
+        for _ in range(len(self._turn)):
+            lane = self._turn[0]
+            self._turn.rotate(-1)
+            if lane.ready and lane.may_send(allowance):
+                lane.outstanding += 1
+                return lane.ready.popleft()
+        return None
+
+    def _hungry(self) -> list[_Lane]:
+        allowance = self._allowance()
+        return [
+            lane for lane in self._turn if not lane.ready and (lane.slots or lane.shards) and lane.may_send(allowance)
+        ]
+
+    # In the writer thread. The iteration waits for these calls, so nothing else touches the lanes meanwhile but
+    # ``settle`` and ``drop``, which they do not depend on.
+
+    def _find(self) -> None:
+        held = leases.lease_lanes(self._run, self._worker)
+        for pk in held:
+            if pk not in self._lanes:
+                lane = self._lanes[pk] = _Lane(pk)
+                self._turn.append(lane)
+        after = {pk: lane.last_shard for pk, lane in self._lanes.items()}
+        for pk, shard in shards.open_shards(held, after=after):
+            self._lanes[pk].shards.append(shard)
+            self._lanes[pk].last_shard = shard
+
+    def _refill(self) -> None:
+        hungry = self._hungry()
+        share = max(1, _REFILL // len(hungry))
+        wanted: list[Slot] = []
+        for lane in hungry[:_REFILL]:
+            while not lane.slots and lane.shards:
+                shard = lane.shards.popleft()
+                slots = shards.open_slots(shard)
+                if slots:
+                    self._left[shard] = len(slots)
+                    lane.slots.extend(slots)
+                else:
+                    shards.mark_done([shard])
+            wanted += [lane.slots.popleft() for _ in range(min(share, len(lane.slots)))]
+        for target in shards.load_targets(self._run, wanted, self._variant_of):
+            place = target.key
+            assert isinstance(place, Place)
+            self._lanes[place.lane].ready.append(target)

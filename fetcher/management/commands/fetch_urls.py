@@ -1,0 +1,114 @@
+"""``manage.py fetch_urls``: fetch a list of URLs now and save every outcome."""
+
+from __future__ import annotations
+
+import itertools
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from fetcher.bootstrap import ensure_database
+from fetcher.cli.execution import OUTPUTS, run_list
+from fetcher.cli.options import USAGE, add_fetch_options, config_from
+from fetcher.cli.progress import STYLES
+from fetcher.sources import Entry, SourceError, open_arguments, open_lines
+
+_EPILOG = """\
+examples:
+  manage.py fetch_urls https://example.org/ https://example.com/feed.xml
+  manage.py fetch_urls --file urls.txt --label nightly --concurrency 200
+  printf 'https://example.org/\\n' | manage.py fetch_urls - --output ndjson | jq .status
+  manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 0.5 --max-attempts 6
+  manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
+
+exit codes:
+  0    every URL succeeded (or was not modified)
+  1    an error: no database, a file that cannot be read
+  2    wrong usage
+  3    finished, but some URLs failed or some lines are no URLs (0 with --exit-zero)
+  130, 143    interrupted by Ctrl-C or SIGTERM; what was fetched is saved
+"""
+
+
+class Command(BaseCommand):
+    """Thin: read the call, hand it to the service, report."""
+
+    help = "Fetch URLs concurrently, politely and with retries, and save every outcome to the database."
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Keep the examples' line breaks."""
+        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
+        parser.formatter_class = RawDescriptionHelpFormatter
+        return parser
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the options of the design's contract that exist so far."""
+        parser.add_argument("urls", nargs="*", metavar="URL", help="URLs to fetch; a single - reads standard input")
+        parser.add_argument(
+            "--file",
+            metavar="PATH",
+            action="append",
+            default=[],
+            help="read URLs from a file, a line each; # begins a comment line; - is standard input; repeatable",
+        )
+        parser.add_argument("--label", default="", help="a name for the run, to find it by")
+        add_fetch_options(parser)
+        group = parser.add_argument_group("output")
+        group.add_argument(
+            "--output",
+            choices=OUTPUTS,
+            default="summary",
+            help="on standard output: a summary, a JSON line for each result as it is saved, or one JSON document "
+            "at the end (default: summary). Progress and messages go to standard error",
+        )
+        group.add_argument(
+            "--progress",
+            choices=STYLES,
+            default="auto",
+            help="auto: a bar on a terminal, a line every few seconds elsewhere (default: auto)",
+        )
+        group.add_argument("--exit-zero", action="store_true", help="exit 0 although some URLs failed")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Fetch, and exit with the code that says how it went."""
+        config = config_from(options)
+        if len(options["label"]) > 200:
+            raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        ensure_database()
+        try:
+            entries, source = _open_sources(options["urls"], options["file"])
+        except SourceError as exc:
+            raise CommandError(str(exc)) from None
+        run_list(
+            entries,
+            config,
+            label=options["label"],
+            source=source,
+            output=options["output"],
+            progress_style=options["progress"],
+            exit_zero=options["exit_zero"],
+            stdout=self.stdout,
+            stderr=self.stderr,
+        )
+
+
+def _open_sources(urls: list[str], files: list[str]) -> tuple[Iterator[Entry], str]:
+    """Return the entries of all sources, one after the other, and a description of where they come from."""
+    if urls == ["-"]:
+        urls, files = [], [*files, "-"]
+    elif "-" in urls:
+        raise CommandError("- stands for standard input and must be the only positional argument", returncode=USAGE)
+    if files.count("-") > 1:
+        raise CommandError("standard input can be read only once", returncode=USAGE)
+    if not urls and not files:
+        raise CommandError(
+            "nothing to fetch: give URLs, --file PATH, or - to read standard input (see --help)", returncode=USAGE
+        )
+    sources = [open_lines(path) for path in files]
+    names = ["stdin" if path == "-" else path for path in files]
+    if urls:
+        sources.insert(0, open_arguments(urls))
+        names.insert(0, "arguments")
+    return itertools.chain.from_iterable(sources), ", ".join(names)

@@ -1,0 +1,95 @@
+"""What a run has done so far, for whoever shows it while it goes on. Its size does not grow with the run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fetcher.engine.runner import Meter
+from fetcher.engine.types import Outcome, Status
+
+_HOSTS = 2_000
+
+
+@dataclass(slots=True)
+class HostTimes:
+    """How long a host's targets took: seconds, waits included."""
+
+    host: str
+    count: int = 0
+    total: float = 0.0
+    longest: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Seconds for each target."""
+        return self.total / self.count
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts of saved results, and what is going on. Times are monotonic seconds."""
+
+    run: int = 0
+    began: float = field(default_factory=time.monotonic)
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    planned: bool = False
+    bytes: int = 0
+    unchanged_bytes: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    meter: Meter = field(default_factory=Meter)
+    _hosts: dict[str, HostTimes] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Targets with a saved result."""
+        return self.statuses.total()
+
+    @property
+    def failed(self) -> int:
+        """Saved results that are failed or skipped."""
+        return self.statuses[Status.FAILED] + self.statuses[Status.SKIPPED]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float:
+        """Results saved in each second, over the whole run."""
+        return self.done / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until what is accepted is done, at the rate so far; None where nothing can be said."""
+        if not self.done or not self.planned:
+            return None
+        return (self.accepted - self.done) / self.rate
+
+    def saved(self, outcomes: Iterable[Outcome]) -> None:
+        """Count outcomes that were saved."""
+        for outcome in outcomes:
+            self.statuses[outcome.status.value] += 1
+            self.bytes += len(outcome.body or b"")
+            if outcome.attempts:
+                self._time(outcome.target.host, outcome.elapsed)
+
+    def slowest_hosts(self, count: int) -> list[HostTimes]:
+        """Return the hosts with the longest mean, slowest first."""
+        return sorted(self._hosts.values(), key=lambda times: -times.mean)[:count]
+
+    def _time(self, host: str, seconds: float) -> None:
+        times = self._hosts.get(host)
+        if times is None:
+            if len(self._hosts) >= _HOSTS:  # a host that is among the slowest survives this
+                kept = self.slowest_hosts(_HOSTS // 2)
+                self._hosts = {times.host: times for times in kept}
+            times = self._hosts[host] = HostTimes(host)
+        times.count += 1
+        times.total += seconds
+        times.longest = max(times.longest, seconds)

@@ -1,0 +1,39 @@
+"""Keys derived from ``SECRET_KEY``, and the sealing of header values that must survive until their run is over."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+from fetcher.engine.types import Headers
+
+
+class UnsealError(Exception):
+    """What was sealed cannot be opened: ``SECRET_KEY`` was changed in between."""
+
+
+def derived_key(purpose: str, secret: str | bytes | None = None) -> bytes:
+    """Return 32 bytes for one purpose; different purposes cannot be confused with each other."""
+    return salted_hmac(f"fetcher.{purpose}", "key", secret=secret, algorithm="sha256").digest()
+
+
+def _box() -> MultiFernet:
+    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(derived_key("seal", secret))) for secret in secrets])
+
+
+def seal(headers: Headers) -> bytes:
+    """Encrypt headers (Fernet: AES-128-CBC and HMAC-SHA256) for storing."""
+    return _box().encrypt(msgspec.json.encode(headers))
+
+
+def unseal(sealed: bytes) -> Headers:
+    """Open what ``seal`` made. Raises UnsealError."""
+    try:
+        return msgspec.json.decode(_box().decrypt(bytes(sealed)), type=Headers)
+    except InvalidToken:
+        raise UnsealError("the run's stored headers cannot be read: SECRET_KEY has changed") from None

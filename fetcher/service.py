@@ -1,0 +1,245 @@
+"""The use case: a list of URLs is planned, fetched and saved. Command, task and view enter here.
+
+::
+
+    entries -> reader thread -> Planner (writer thread) -> shards in the database
+                                                              |
+    results in the database <- Recorder (writer thread) <- fetch_all <- LaneFeed
+
+Planning, fetching and saving go on at the same time; the database is what they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+import httpx
+
+from fetcher.conf import fetcher_settings
+from fetcher.engine.config import FetchConfig, check_environment
+from fetcher.engine.runner import fetch_all
+from fetcher.engine.types import Outcome
+from fetcher.feed import LaneFeed
+from fetcher.models import RunState
+from fetcher.progress import Progress
+from fetcher.reading import BufferedReader
+from fetcher.sources import Entry
+from fetcher.store import leases, runs
+from fetcher.store.plan import Planner
+from fetcher.store.record import LaneLost, Recorder
+from fetcher.store.shards import Place
+from fetcher.writer import Writer
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+"""Outcomes in one recording transaction, at most."""
+BATCH_BYTES = 16 * 2**20
+"""Bytes of bodies in one recording transaction, about."""
+FLUSH = 0.25
+"""Seconds after which outcomes are recorded although the batch is not full."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """What a caller wants to hear of.
+
+    ``recorded`` gets the ids of results just saved and runs in the writer thread, so that it may read the database;
+    ``rejected`` gets lines that are no targets.
+    """
+
+    progress: Progress = field(default_factory=Progress)
+    started: Callable[[int], None] = lambda run: None
+    rejected: Callable[[Entry], None] = lambda entry: None
+    recorded: Callable[[list[int]], None] = lambda ids: None
+
+
+async def fetch_list(
+    entries: Iterable[Entry],
+    config: FetchConfig,
+    *,
+    label: str = "",
+    source: str = "",
+    listener: Listener | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> RunState:
+    """Plan, fetch and save a list as one run, and return the state that it ended in.
+
+    ``entries`` is read in a thread of its own, so it may block. The run's number is ``listener.progress.run``. When
+    cancelled, what was fetched is saved and the run is left interrupted.
+
+    Raises ConfigError before anything is saved, SourceError once what was accepted is fetched.
+    """
+    check_environment(config.headers)
+    listener = listener or Listener()
+    async with Writer() as writer:
+        run = await writer(runs.create_run, config, label=label, source=source)
+        listener.progress.run = run
+        listener.started(run)
+        execution = _Execution(run, config, writer, listener, transport)
+        return await execution.execute(entries)
+
+
+class _Execution:
+    """One process's work on one run."""
+
+    def __init__(
+        self,
+        run: int,
+        config: FetchConfig,
+        writer: Writer,
+        listener: Listener,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._run = run
+        self._config = config
+        self._writer = writer
+        self._listener = listener
+        self._progress = listener.progress
+        self._transport = transport
+
+    async def execute(self, entries: Iterable[Entry]) -> RunState:
+        worker = await self._writer(leases.register_worker)
+        feed = LaneFeed(self._run, worker, self._config, self._writer, runs.variant_of(self._config))
+        recorder = Recorder(self._run, worker, fetcher_settings())
+        sink = _Sink(recorder, feed, self._writer, self._listener)
+        await self._writer(runs.start, self._run)
+        try:
+            async with _background(self._plan(entries, feed)) as planning, _background(self._renew(worker)):
+                outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._progress.meter)
+                async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
+                    async for outcome in outcomes:
+                        feed.settle(outcome)
+                        await sink.add(outcome)
+                await planning
+        finally:
+            state = await asyncio.shield(asyncio.ensure_future(self._end(worker)))
+        return state
+
+    async def _plan(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
+        planner = Planner(self._run)
+        reader = BufferedReader(entries)
+        try:
+            async for batch in reader.batches():
+                for entry in batch:
+                    if entry.target is None:
+                        self._listener.rejected(entry)
+                await self._writer(planner.add, batch)
+                self._progress.accepted = planner.accepted
+                self._progress.duplicates = planner.duplicates
+                self._progress.rejected = planner.rejected
+                feed.planned()
+            await self._writer(runs.planned, self._run)
+            self._progress.planned = True
+        finally:
+            reader.stop()
+            feed.end_of_plan()
+
+    async def _renew(self, worker: int) -> None:
+        while True:
+            await asyncio.sleep(leases.RENEWAL)
+            await self._writer(leases.renew, worker)
+
+    async def _end(self, worker: int) -> RunState:
+        await self._writer(leases.let_go, worker)
+        return await self._writer(runs.finish, self._run)
+
+
+class _Sink:
+    """Collects outcomes into batches and has them recorded while the next batch fills.
+
+    Leaving the context records what is left, also when it is left by an error or a cancellation.
+    """
+
+    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, listener: Listener) -> None:
+        self._recorder = recorder
+        self._feed = feed
+        self._writer = writer
+        self._listener = listener
+        self._batch: list[Outcome] = []
+        self._bytes = 0
+        self._saving: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> _Sink:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        await asyncio.shield(asyncio.ensure_future(self._drain()))
+
+    async def add(self, outcome: Outcome) -> None:
+        """Take an outcome; waits while the batch before is still being recorded and this one is full."""
+        self._batch.append(outcome)
+        self._bytes += len(outcome.body or b"")
+        if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
+            if self._saving is not None:
+                await self._saving
+            self._save()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._saving is None or self._saving.done():
+            self._save()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+
+    def _save(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._saving is not None and self._saving.done():
+            self._saving.result()  # raises what went wrong, where the next outcome is added
+        if not self._batch:
+            return
+        batch, self._batch, self._bytes = self._batch, [], 0
+        self._saving = self._writer(self._record, batch)
+
+    async def _drain(self) -> None:
+        if self._saving is not None:
+            await self._saving
+        self._save()
+        if self._saving is not None:
+            await self._saving
+
+    def _record(self, batch: list[Outcome]) -> None:
+        """Record a batch (in the writer thread)."""
+        done = self._feed.finished_shards(batch)
+        while batch:
+            try:
+                ids = self._recorder.record(batch, done=done)
+            except LaneLost as lost:
+                log.warning("run %s: %s", self._listener.progress.run, lost)
+                self._feed.drop(lost.lanes)
+                batch = [outcome for outcome in batch if _place(outcome).lane not in lost.lanes]
+                kept = {_place(outcome).shard for outcome in batch}
+                done = [shard for shard in done if shard in kept]
+                continue
+            self._listener.progress.saved(batch)
+            self._listener.recorded(ids)
+            return
+
+
+def _place(outcome: Outcome) -> Place:
+    place = outcome.target.key
+    assert isinstance(place, Place)
+    return place
+
+
+@contextlib.asynccontextmanager
+async def _background(coroutine: object) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a coroutine beside the block and cancel it when the block is left."""
+    task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task

@@ -1,0 +1,52 @@
+"""What a source yields."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fetcher.engine.errors import InvalidUrl
+from fetcher.engine.types import Target
+from fetcher.engine.urls import parse_url
+
+_USERINFO = re.compile(r"(?<=//)[^/?#]*@")
+_SHOWN = 200
+
+
+class SourceError(Exception):
+    """A source as a whole cannot be read; the text names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of input: a target, or the reason why it is none.
+
+    ``line`` counts from 1. ``value`` is the rejected text, shortened and without any user name or password.
+    """
+
+    source: str
+    line: int
+    target: Target | None = None
+    value: str = ""
+    reason: str = ""
+
+    @property
+    def where(self) -> str:
+        """``urls.txt:12``."""
+        return f"{self.source}:{self.line}"
+
+
+def entry_for_url(source: str, line: int, text: str) -> Entry:
+    """Return the entry for one URL as written: a target to GET, or its rejection."""
+    try:
+        url = parse_url(text)
+    except InvalidUrl as exc:
+        return Entry(source, line, value=redacted(text), reason=str(exc))
+    return Entry(source, line, Target(url.href, url.host))
+
+
+def redacted(text: str) -> str:
+    """Return rejected input as it may be shown and stored: printable, short, without user name and password."""
+    text = _USERINFO.sub("***@", text)
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: _SHOWN + 1])
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

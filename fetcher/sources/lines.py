@@ -1,0 +1,74 @@
+"""Plain lines: a URL each; blank lines and lines that begin with # are passed over. And URLs given as arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from fetcher.sources.entry import Entry, SourceError, entry_for_url, redacted
+
+MAX_LINE = 64 * 2**10
+"""Bytes; the rest of a longer line is passed over without being kept."""
+
+
+def open_arguments(urls: Sequence[str]) -> Iterator[Entry]:
+    """Yield an entry for each argument; ``line`` is its place among them."""
+    for number, text in enumerate(urls, 1):
+        yield entry_for_url("arguments", number, text.strip())
+
+
+def open_lines(path: str) -> Iterator[Entry]:
+    """Open a file (``-``: standard input) and return its entries. Raises SourceError, now or while reading."""
+    if path == "-":
+        return _read(sys.stdin.buffer, "stdin")
+    try:
+        stream = Path(path).open("rb")  # noqa: SIM115  (the generator closes it)
+    except OSError as exc:
+        raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
+    return _read(stream, path)
+
+
+def _read(stream: BinaryIO, name: str) -> Iterator[Entry]:
+    with contextlib.ExitStack() as stack:
+        if name != "stdin":
+            stack.enter_context(stream)
+        number = 0
+        try:
+            while raw := stream.readline(MAX_LINE):
+                number += 1
+                whole = raw.endswith(b"\n") or len(raw) < MAX_LINE
+                if not whole:
+                    _skip_line(stream)
+                entry = _entry(name, number, raw, whole=whole)
+                if entry is not None:
+                    yield entry
+        except OSError as exc:
+            raise SourceError(f"{name}: reading stopped after line {number}: {_reason(exc)}") from None
+
+
+def _skip_line(stream: BinaryIO) -> None:
+    while (rest := stream.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _entry(name: str, number: int, raw: bytes, *, whole: bool) -> Entry | None:
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = raw.decode().strip(" \t\r\n")
+    except UnicodeDecodeError:
+        text = raw.decode(errors="replace").strip(" \t\r\n")
+        reason = f"longer than {MAX_LINE} bytes" if not whole else "is not valid UTF-8"
+        return Entry(name, number, value=redacted(text), reason=reason)
+    if not text or text.startswith("#"):
+        return None
+    if not whole:
+        return Entry(name, number, value=redacted(text), reason=f"longer than {MAX_LINE} bytes")
+    return entry_for_url(name, number, text)
+
+
+def _reason(exc: OSError) -> str:
+    return (exc.strerror or str(exc)).lower()

@@ -1,0 +1,78 @@
+"""Content to rows and files: compressed where that saves something, kept once, large ones in Django's file storage."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+
+from fetcher.models import Body
+from fetcher.store.sql import in_batches, insert_rows
+
+_WORTH_COMPRESSING = 128
+"""Bytes; smaller bodies gain nothing."""
+
+
+@dataclass(slots=True)
+class Content:
+    """A body ready for storing. ``size`` is in decoded bytes."""
+
+    sha256: bytes
+    size: int
+    encoding: str
+    content: bytes | None
+    file: str = ""
+
+
+def prepare(body: bytes) -> Content:
+    """Hash a body and compress it where that makes it smaller."""
+    encoding, content = "", body
+    if len(body) >= _WORTH_COMPRESSING:
+        compressed = zlib.compress(body, 3)
+        if len(compressed) < len(body):
+            encoding, content = "zlib", compressed
+    return Content(hashlib.sha256(body).digest(), len(body), encoding, content)
+
+
+def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: int) -> dict[bytes, int]:
+    """Store what is not stored yet and return the row id for each SHA-256. Runs inside the recording transaction.
+
+    A file is written before the row that names it is committed; a crash in between leaves a file that the next body of
+    the same content uses.
+    """
+    wanted = {content.sha256: content for content in contents}
+    known = _ids(list(wanted))
+    missing = [content for sha, content in sorted(wanted.items()) if sha not in known]
+    for content in missing:
+        if content.content is not None and len(content.content) > file_threshold:
+            content.file = _save_file(content, storage)
+            content.content = None
+    insert_rows(
+        Body,
+        ("sha256", "size", "encoding", "content", "file"),
+        [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing],
+        skip_conflicts=True,
+    )
+    return known | _ids([content.sha256 for content in missing])
+
+
+def _ids(shas: list[bytes]) -> dict[bytes, int]:
+    found = {}
+    for batch in in_batches(shas):
+        for sha, pk in Body.objects.filter(sha256__in=batch).values_list("sha256", "id"):
+            found[bytes(sha)] = pk
+    return found
+
+
+def _save_file(content: Content, alias: str) -> str:
+    name = content.sha256.hex()
+    path = f"bodies/{name[:2]}/{name[2:4]}/{name}{'.z' if content.encoding else ''}"
+    storage = storages[alias]
+    assert content.content is not None
+    if storage.exists(path) and storage.size(path) == len(content.content):
+        return path
+    return storage.save(path, ContentFile(content.content))

@@ -1,0 +1,162 @@
+"""Outcomes to results, bodies and counters: one short transaction a batch, and each result at most once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from fetcher.conf import Settings
+from fetcher.details import encode_detail
+from fetcher.engine.types import Outcome, Status
+from fetcher.models import Lane, Result
+from fetcher.store.bodies import Content, prepare, save_bodies
+from fetcher.store.shards import Place, mark_done
+from fetcher.store.sql import for_database, in_batches, insert_rows
+
+_FIELDS = (
+    "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
+    "finished_at", "elapsed_ms", "bytes", "label", "final_url", "content_type", "body", "etag", "last_modified",
+    "variant", "changed", "extracted", "detail",
+)  # fmt: skip
+_COUNTERS = ("succeeded", "not_modified", "failed", "skipped")
+
+
+class LaneLost(Exception):
+    """Another worker took over these lanes; nothing of the batch was recorded."""
+
+    def __init__(self, lanes: Sequence[int]) -> None:
+        super().__init__(f"lanes {', '.join(map(str, lanes))} are held by another worker")
+        self.lanes = frozenset(lanes)
+
+
+class Recorder:
+    """Records a run's outcomes for the worker that holds its lanes (None: lanes that nobody holds).
+
+    ``extract`` gives the JSON value that is saved beside a body, or None.
+    """
+
+    def __init__(
+        self,
+        run: int,
+        worker: int | None,
+        settings: Settings,
+        *,
+        extract: Callable[[Outcome], Any] | None = None,
+    ) -> None:
+        self._run = run
+        self._worker = worker
+        self._settings = settings
+        self._extract = extract
+
+    def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[int]:
+        """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
+
+        Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection.
+        Raises LaneLost.
+        """
+        contents = {id(outcome): prepare(outcome.body) for outcome in outcomes if outcome.body is not None}
+        with transaction.atomic():
+            recorded = _recorded([_place(outcome).result for outcome in outcomes])
+            fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]
+            self._count(fresh)
+            bodies = save_bodies(
+                [contents[id(outcome)] for outcome in fresh if id(outcome) in contents],
+                storage=self._settings.body_storage,
+                file_threshold=self._settings.body_file_threshold,
+            )
+            rows = [self._row(outcome, contents.get(id(outcome)), bodies) for outcome in fresh]
+            insert_rows(Result, _FIELDS, rows)
+            if done:
+                mark_done(done)
+        return [_place(outcome).result for outcome in fresh]
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add to the lanes' counters, which also proves that the lanes are still ours."""
+        lanes: dict[int, Counter[str]] = {}
+        for outcome in outcomes:
+            counter = lanes.setdefault(_place(outcome).lane, Counter())
+            counter[outcome.status.value] += 1
+            counter["bytes"] += len(outcome.body or b"")
+        lost = []
+        for lane, counter in sorted(lanes.items()):
+            changes = {name: F(name) + counter[name] for name in (*_COUNTERS, "bytes") if counter[name]}
+            if not Lane.objects.filter(pk=lane, worker=self._worker).update(**changes):
+                lost.append(lane)
+        if lost:
+            raise LaneLost(lost)
+
+    def _row(self, outcome: Outcome, content: Content | None, bodies: dict[bytes, int]) -> tuple[Any, ...]:
+        place = _place(outcome)
+        previous = place.previous
+        body = None if content is None else bodies[content.sha256]
+        changed: bool | None = None
+        etag = last_modified = ""
+        content_type = outcome.header("content-type")
+        if outcome.status is Status.SUCCEEDED:
+            etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
+            if previous is not None and previous.sha256 is not None and content is not None:
+                changed = content.sha256 != previous.sha256
+        elif outcome.status is Status.NOT_MODIFIED:
+            changed = False
+            etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
+            if previous is not None and outcome.target.validators is not None:
+                # RFC 9111, section 4.3.4: what the 304 does not say stays as it was.
+                body = previous.body
+                etag, last_modified = etag or previous.etag, last_modified or previous.last_modified
+                content_type = previous.content_type
+        return (
+            place.result,
+            self._run,
+            place.target,
+            place.position,
+            outcome.status.value,
+            None if outcome.error_kind is None else outcome.error_kind.value,
+            _text(outcome.error_detail),
+            outcome.http_status,
+            len(outcome.attempts),
+            _moment("started_at", outcome.started_at),
+            _moment("finished_at", outcome.finished_at),
+            outcome.elapsed * 1000,
+            len(outcome.body or b""),
+            outcome.target.label,
+            None if outcome.final_url == outcome.target.url else outcome.final_url,
+            _text(content_type),
+            body,
+            _text(etag),
+            _text(last_modified),
+            place.variant,
+            changed,
+            self._extracted(outcome),
+            encode_detail(outcome),
+        )
+
+    def _extracted(self, outcome: Outcome) -> Any:
+        value = None if self._extract is None else self._extract(outcome)
+        return None if value is None else for_database(Result, "extracted", value)
+
+
+def _place(outcome: Outcome) -> Place:
+    place = outcome.target.key
+    assert isinstance(place, Place)
+    return place
+
+
+def _text(value: str) -> str:
+    """PostgreSQL's text cannot hold NUL, and a server may send one."""
+    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _moment(name: str, epoch: float) -> Any:
+    return for_database(Result, name, datetime.fromtimestamp(epoch, UTC))
+
+
+def _recorded(ids: Sequence[int]) -> set[int]:
+    found: set[int] = set()
+    for batch in in_batches(ids):
+        found.update(Result.objects.filter(id__in=batch).values_list("id", flat=True))
+    return found

@@ -1,0 +1,182 @@
+"""A shard's payload, and its targets made ready for the engine."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from django.db.models import OuterRef, Subquery
+from django.utils import timezone
+
+from fetcher.engine import types
+from fetcher.models import GOOD, PLACES, Result, Shard, Target
+from fetcher.store.sql import in_batches
+
+
+class Payload(msgspec.Struct, array_like=True):
+    """A shard's targets in order: ids, positions in the run's input, and labels where any has one."""
+
+    targets: list[int]
+    positions: list[int]
+    labels: list[str | None] | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Payload)
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """Compress a payload. Numbers are stored as differences, which are small and compress well."""
+    packed = Payload(_differences(payload.targets), _differences(payload.positions), payload.labels)
+    return zlib.compress(_encoder.encode(packed), 1)
+
+
+def decode_payload(stored: bytes) -> Payload:
+    """Undo ``encode_payload``."""
+    packed = _decoder.decode(zlib.decompress(stored))
+    return Payload(_sums(packed.targets), _sums(packed.positions), packed.labels)
+
+
+def _differences(numbers: list[int]) -> list[int]:
+    return [number - before for number, before in zip(numbers, [0, *numbers], strict=False)]
+
+
+def _sums(differences: list[int]) -> list[int]:
+    total = 0
+    return [total := total + difference for difference in differences]
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The previous good result of a target, as far as the next one needs it."""
+
+    body: int | None
+    sha256: bytes | None
+    size: int
+    etag: str
+    last_modified: str
+    variant: bytes
+    content_type: str
+    final_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an outcome belongs: the engine hands it back as ``target.key``. ``result`` is the id to record under."""
+
+    result: int
+    target: int
+    lane: int
+    position: int
+    variant: bytes
+    previous: Previous | None
+
+    @property
+    def shard(self) -> int:
+        """The shard whose id range holds the result's."""
+        return self.result // PLACES
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One target of a shard that has no result yet."""
+
+    result: int
+    target: int
+    lane: int
+    position: int
+    label: str | None
+
+
+def open_shards(lanes: Sequence[int], *, after: dict[int, int]) -> list[tuple[int, int]]:
+    """Return (lane, shard) of the lanes' shards that are not done, in id order, after each lane's in ``after``."""
+    shards = Shard.objects.filter(lane__in=lanes, done_at__isnull=True)
+    if after:
+        shards = shards.filter(id__gt=min(after.get(lane, 0) for lane in lanes))
+    rows = shards.order_by("id").values_list("lane_id", "id")
+    return [(lane, shard) for lane, shard in rows if shard > after.get(lane, 0)]
+
+
+def open_slots(shard: int) -> list[Slot]:
+    """Return a shard's targets that have no result yet, in order."""
+    row = Shard.objects.values_list("lane_id", "payload").get(pk=shard)
+    lane, payload = row[0], decode_payload(bytes(row[1]))
+    ids = range(shard * PLACES, (shard + 1) * PLACES)
+    done = set(Result.objects.filter(id__gte=ids.start, id__lt=ids.stop).values_list("id", flat=True))
+    labels = payload.labels or [None] * len(payload.targets)
+    slots = (
+        Slot(result, target, lane, position, label)
+        for result, target, position, label in zip(ids, payload.targets, payload.positions, labels, strict=False)
+    )
+    return [slot for slot in slots if slot.result not in done]
+
+
+def mark_done(ids: Sequence[int]) -> None:
+    """Note that every target of these shards has its result."""
+    Shard.objects.filter(id__in=ids).update(done_at=timezone.now())
+
+
+def load_targets(
+    run: int, slots: Sequence[Slot], variant_of: Callable[[types.Headers], bytes], *, conditional: bool = True
+) -> list[types.Target]:
+    """Return the engine's targets for slots, in their order, each with its Place as ``key``.
+
+    Validators are set only where the previous good result was fetched with the same effective headers (``variant``) and
+    its body is still stored: otherwise a 304 would put one credential's body under another's.
+    """
+    rows = {}
+    for batch in in_batches(slots):
+        newest = Result.objects.filter(target=OuterRef("pk"), status__in=GOOD).exclude(run=run).order_by("-run_id")
+        found = Target.objects.filter(id__in=[slot.target for slot in batch]).annotate(
+            previous=Subquery(newest.values("id")[:1])
+        )
+        for row in found.values("id", "method", "url", "host", "headers", "body", "previous"):
+            rows[row["id"]] = row
+    previous = _previous([row["previous"] for row in rows.values() if row["previous"] is not None])
+    targets = []
+    for slot in slots:
+        row = rows[slot.target]
+        headers = tuple((name, value) for name, value in row["headers"] or ())
+        before = previous.get(row["previous"])
+        variant = variant_of(headers)
+        targets.append(
+            types.Target(
+                url=row["url"],
+                host=row["host"],
+                method=row["method"],
+                headers=headers,
+                body=None if row["body"] is None else bytes(row["body"]),
+                label=slot.label,
+                validators=_validators(before, variant) if conditional else None,
+                key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
+            )
+        )
+    return targets
+
+
+def _validators(previous: Previous | None, variant: bytes) -> types.Validators | None:
+    if previous is None or previous.body is None or previous.variant != variant:
+        return None
+    if not previous.etag and not previous.last_modified:
+        return None
+    return types.Validators(previous.etag, previous.last_modified, previous.final_url)
+
+
+def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
+    found: dict[int | None, Previous] = {}
+    fields = ("id", "body_id", "body__sha256", "body__size", "etag", "last_modified", "variant", "content_type")
+    for batch in in_batches(ids):
+        for row in Result.objects.filter(id__in=batch).values(*fields, "final_url", "target__url"):
+            found[row["id"]] = Previous(
+                body=row["body_id"],
+                sha256=None if row["body__sha256"] is None else bytes(row["body__sha256"]),
+                size=row["body__size"] or 0,
+                etag=row["etag"],
+                last_modified=row["last_modified"],
+                variant=bytes(row["variant"]),
+                content_type=row["content_type"],
+                final_url=row["final_url"] or row["target__url"],
+            )
+    return found

@@ -1,0 +1,56 @@
+"""Fixtures for every test: the scripted origin, and servers that are not ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from fetcher.demo.origin import Origin
+from tests.support.granian import PackageMissing, running_httpbin, running_project
+from tests.support.nginx import Nginx, NginxMissing, running_nginx
+from tests.support.processes import unavailable
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    """A scripted origin of the test's own."""
+    async with Origin() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """A real web server on a hundred loopback addresses."""
+    try:
+        with running_nginx(tmp_path_factory.mktemp("nginx")) as running:
+            yield running
+    except NginxMissing as exc:
+        unavailable(str(exc))
+
+
+@pytest.fixture(scope="session")
+def httpbin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a real httpbin."""
+    try:
+        with running_httpbin(tmp_path_factory.mktemp("httpbin")) as url:
+            yield url
+    except PackageMissing as exc:
+        unavailable(str(exc))
+
+
+@pytest.fixture
+def serve_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """A function that serves this project in a process until the test ends, and returns the base URL.
+
+    Takes the database's URL, ``interface`` (``asgi`` or ``wsgi``) and ``environment``.
+    """
+    with ExitStack() as stack:
+
+        def serve(database_url: str, **options: Any) -> str:
+            directory = tmp_path_factory.mktemp("project")
+            return stack.enter_context(running_project(directory, database_url, **options))
+
+        yield serve

@@ -1,0 +1,183 @@
+"""Look-ups are shared, kept for a while, bounded, and never hold up anything else."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fetcher.engine.errors import NameResolutionError
+from fetcher.engine.transport.resolver import Resolver, system_lookup
+
+
+class Script:
+    """A look-up that counts its calls and answers from a list, the last entry for ever."""
+
+    def __init__(self, *answers: list[str] | Exception | Callable[[], None]) -> None:
+        self._answers = list(answers)
+        self.asked: list[str] = []
+
+    def __call__(self, host: str) -> list[str]:
+        self.asked.append(host)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, list) else [f"answer to {answer()}"]
+
+
+async def test_answers_are_kept() -> None:
+    script = Script(["192.0.2.1"])
+    resolver = Resolver(script)
+    assert await resolver.resolve("a.test") == ("192.0.2.1",)
+    assert await resolver.resolve("a.test") == ("192.0.2.1",)
+    assert script.asked == ["a.test"]
+    resolver.close()
+
+
+async def test_answers_are_kept_no_longer_than_told() -> None:
+    script = Script(["192.0.2.1"], ["192.0.2.2"])
+    resolver = Resolver(script, ttl=0)
+    assert await resolver.resolve("a.test") == ("192.0.2.1",)
+    assert await resolver.resolve("a.test") == ("192.0.2.2",)
+    resolver.close()
+
+
+async def test_concurrent_questions_for_one_name_are_one_look_up() -> None:
+    script = Script(["192.0.2.1"])
+    resolver = Resolver(script, ttl=0)
+    await asyncio.gather(*(resolver.resolve("a.test") for _ in range(50)))
+    assert script.asked == ["a.test"]
+    resolver.close()
+
+
+async def test_no_more_look_ups_run_at_once_than_there_are_threads() -> None:
+    running, peak, lock = 0, 0, threading.Lock()
+
+    def lookup(host: str) -> list[str]:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        time.sleep(0.005)
+        with lock:
+            running -= 1
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup, threads=3)
+    await asyncio.gather(*(resolver.resolve(f"{number}.test") for number in range(20)))
+    assert peak == 3
+    resolver.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent", "says"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True, "the name a.test does not exist"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), False, "no name server answered for a.test"),
+        (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), False, "cannot be looked up: Non-recoverable"),
+        (UnicodeError("label too long"), True, "is not a host name"),
+        (OSError("odd"), False, "cannot be looked up: odd"),
+    ],
+)
+async def test_failures_say_whether_they_last(error: Exception, permanent: bool, says: str) -> None:
+    resolver = Resolver(Script(error))
+    with pytest.raises(NameResolutionError, match=says) as caught:
+        await resolver.resolve("a.test")
+    assert caught.value.permanent is permanent
+    resolver.close()
+
+
+async def test_a_name_without_addresses_is_a_failure() -> None:
+    resolver = Resolver(Script([]))
+    with pytest.raises(NameResolutionError, match=r"a\.test has no address"):
+        await resolver.resolve("a.test")
+    resolver.close()
+
+
+@pytest.mark.parametrize("host", ["", "ü.test", "a\0b.test"])
+async def test_what_is_no_host_name_is_not_looked_up(host: str) -> None:
+    script = Script(["192.0.2.1"])
+    with pytest.raises(NameResolutionError, match="is not a host name"):
+        await Resolver(script).resolve(host)
+    assert script.asked == []
+
+
+async def test_a_hung_look_up_delays_no_other_and_can_be_left() -> None:
+    release = threading.Event()
+
+    def lookup(host: str) -> list[str]:
+        if host == "hung.test":
+            release.wait(30)
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup, threads=2)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await resolver.resolve("hung.test")
+    assert await resolver.resolve("other.test") == ("192.0.2.1",)
+    release.set()
+    resolver.close()
+
+
+async def test_a_question_that_nobody_waits_for_is_not_asked() -> None:
+    release = threading.Event()
+    asked = []
+
+    def lookup(host: str) -> list[str]:
+        asked.append(host)
+        if host == "hung.test":
+            release.wait(30)
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup, threads=1)
+    hung = asyncio.create_task(resolver.resolve("hung.test"))
+    await asyncio.sleep(0.01)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await resolver.resolve("left.test")
+    release.set()
+    assert await hung == ("192.0.2.1",)
+    assert await resolver.resolve("next.test") == ("192.0.2.1",)
+    assert asked == ["hung.test", "next.test"]
+    resolver.close()
+
+
+async def test_one_who_leaves_does_not_take_the_answer_from_the_others() -> None:
+    release = threading.Event()
+
+    def lookup(host: str) -> list[str]:
+        release.wait(30)
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup)
+    leaver = asyncio.create_task(resolver.resolve("a.test"))
+    stayer = asyncio.create_task(resolver.resolve("a.test"))
+    await asyncio.sleep(0)
+    leaver.cancel()
+    release.set()
+    assert await stayer == ("192.0.2.1",)
+    resolver.close()
+
+
+def test_a_hung_look_up_does_not_delay_the_end_of_the_process() -> None:
+    program = """
+import asyncio, time
+from fetcher.engine.transport.resolver import Resolver
+async def main():
+    try:
+        async with asyncio.timeout(0.05):
+            await Resolver(lambda host: time.sleep(60)).resolve("hung.test")
+    except TimeoutError:
+        print("left")
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    assert (done.stdout, done.stderr) == ("left\n", "")
+
+
+def test_the_system_knows_the_local_host() -> None:
+    assert set(system_lookup("localhost")) <= {"127.0.0.1", "::1"}
