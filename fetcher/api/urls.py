@@ -11,7 +11,7 @@ from fetcher.engine.urls import Url
 
 async def _fan_out(urls: list[Url], extract: Expression | None) -> Report:
     # Only this address fetches: the engine is loaded when it is first asked for.
-    from fetcher.service import fan_out  # type: ignore[import-not-found, unused-ignore]
+    from fetcher.fanout import fan_out
 
     report: Report = await fan_out(urls)
     return report
