@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from msgspec import UNSET
 
 from fetcher.api.errors import Problem
-from fetcher.api.fanout import parse_expression, parse_urls, read_content
+from fetcher.api.fanout import parse_urls
 from tests.fetcher.api import fanout_urls
 
 pytestmark = pytest.mark.urls("tests.fetcher.api.fanout_urls")
@@ -128,50 +124,3 @@ class TestParseUrls:
         assert len(parse_urls(["https://a.example/"] * 2)) == 2
         with pytest.raises(Problem, match="url is given 3 times; at most 2 URLs can be fetched in one call"):
             parse_urls(["https://a.example/"] * 3)
-
-
-class TestParseExpression:
-    @pytest.mark.parametrize("text", ["(" * 999, "!" * 1000, "[" * 999, "&" * 500])
-    def test_refuses_deep_nesting_with_a_reason(self, text):
-        with pytest.raises(ValueError, match=r"nested too deeply|not a JMESPath expression"):
-            parse_expression(text)
-
-    @given(st.text(max_size=30))
-    def test_compiles_or_refuses_any_text(self, text):
-        with suppress(ValueError):
-            parse_expression(text)
-
-
-class TestReadContent:
-    @pytest.mark.parametrize(
-        ("content_type", "body", "json", "text"),
-        [
-            (JSON, b"[1]", [1], UNSET),
-            ("Application/Problem+JSON; charset=utf-8", b"{}", {}, UNSET),
-            (JSON, b"\xef\xbb\xbf[1]", [1], UNSET),
-            (JSON, b"123456789012345678901", 123456789012345678901, UNSET),
-            (JSON, b"null", None, UNSET),
-            (JSON, b"[1", UNSET, "[1"),
-            (JSON, b"[" * 100_000, UNSET, "[" * 100_000),
-            ("text/html", b"caf\xc3\xa9", UNSET, "café"),
-            ("text/html; charset=latin-1", b"caf\xe9", UNSET, "café"),
-            ('text/html;charset="ISO-8859-1"', b"caf\xe9", UNSET, "café"),
-            ("text/html; charset=nonsense", b"caf\xe9", UNSET, "caf\ufffd"),
-            ("text/html; charset=zlib", b"x", UNSET, "x"),
-            ("text/html; charset=idna", b"x", UNSET, "x"),
-            ("text/html; charset=punycode", b"x", UNSET, "x"),
-            ("application/atom+xml", b"<a/>", UNSET, "<a/>"),
-            ("image/png", b"\x89PNG", UNSET, UNSET),
-            ("application/octet-stream", b"abc", UNSET, UNSET),
-            ("", b"abc", UNSET, "abc"),
-            ("", b"a\x00c", UNSET, UNSET),
-            ("", b"\xff\xfe", UNSET, UNSET),
-            (JSON, None, UNSET, UNSET),
-        ],
-    )
-    def test_reads_json_then_text_then_neither(self, content_type, body, json, text):
-        assert read_content(content_type, body) == (json, text)
-
-    @given(st.binary(max_size=50), st.text(max_size=20))
-    def test_takes_any_body_under_any_charset(self, body, charset):
-        read_content(f"text/plain; charset={charset}", body)
