@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 
 from fetcher.api.errors import Problem
 from fetcher.api.fanout import parse_urls
+from fetcher.demo.origin import ThreadedOrigin
 from tests.fetcher.api import fanout_urls
 
-pytestmark = pytest.mark.urls("tests.fetcher.api.fanout_urls")
+FAKE = pytest.mark.urls("tests.fetcher.api.fanout_urls")
 JSON = "application/json"
 
 
@@ -26,6 +28,7 @@ def path(*urls: str, extract: str | None = None) -> str:
     return f"/api/v1/fanout/?{query}" + (f"&extract={quote(extract)}" if extract else "")
 
 
+@FAKE
 class TestAnswer:
     def test_combines_the_answers_in_the_order_asked(self, api, pages):
         pages["https://a.example/"] = (JSON, b'{"args": {"a": 1}}')
@@ -68,6 +71,7 @@ class TestAnswer:
         assert fanout_urls.ASKED == [["https://a.example/", "https://b.example/"]]
 
 
+@FAKE
 class TestRefusals:
     @pytest.mark.parametrize(
         ("query", "parameter", "detail"),
@@ -124,3 +128,30 @@ class TestParseUrls:
         assert len(parse_urls(["https://a.example/"] * 2)) == 2
         with pytest.raises(Problem, match="url is given 3 times; at most 2 URLs can be fetched in one call"):
             parse_urls(["https://a.example/"] * 3)
+
+
+class TestEndToEnd:
+    @pytest.fixture
+    def running(self, settings) -> Iterator[ThreadedOrigin]:
+        settings.FETCHER_ALLOWED_NETWORKS = "127.0.0.0/8"
+        with ThreadedOrigin() as origin:
+            yield origin
+
+    def test_fetches_extracts_saves_and_answers(self, api, running):
+        urls = [running.url("/ok/1"), running.url("/status/404"), running.url("/ok/2")]
+        answer = api.get(path(*urls, extract="ok"))
+        assert answer.status == 200
+        items = answer.json()["items"]
+        assert [item["url"] for item in items] == urls
+        assert [item["extracted"] for item in items] == [1, None, 2]
+        assert [item["error_kind"] for item in items] == [None, "http_status", None]
+        saved = api.get(f"/api/v1/runs/{answer.json()['run']}/results/").json()["items"]
+        assert {item["url"]: item["extracted"] for item in saved} == dict(zip(urls, [1, None, 2], strict=True))
+
+    def test_leaves_the_database_free_for_the_next_call(self, api, running):
+        runs = [api.get(path(running.url("/ok/1"))).json()["run"] for _ in range(3)]
+        assert len(set(runs)) == 3
+
+    def test_refuses_private_addresses_as_any_run_does(self, api):
+        [item] = api.get(path("http://127.0.0.1:9/")).json()["items"]
+        assert (item["status"], item["error_kind"]) == ("failed", "blocked_address")
