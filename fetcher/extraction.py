@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,8 @@ _CHARSETS = re.compile(
 def parse_extract(text: str) -> Extract:
     """Compile a JMESPath expression to a function of outcomes. Raises ValueError saying why it cannot be read.
 
-    The function never fails: an expression that does not fit a body finds nothing in it.
+    The function never fails: an expression that does not fit a body finds nothing in it. What it finds can be
+    stored by every database: NUL, which PostgreSQL's jsonb refuses, becomes U+FFFD, and NaN and infinities null.
     """
     if len(text) > MAX_EXPRESSION:
         raise ValueError(f"must be at most {MAX_EXPRESSION} characters long, not {len(text)}")
@@ -51,11 +53,29 @@ def parse_extract(text: str) -> Extract:
         if value is UNSET:
             return None
         try:
-            return expression.search(value)
+            found = expression.search(value)
         except (JMESPathError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
             return None  # JMESPath's functions raise whatever Python raises for values of another type
+        return _storable(found)
 
     return extract
+
+
+def _storable(value: Any) -> Any:
+    # One value that the database refuses would fail a whole batch of results.
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case str():
+            return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+        case list():
+            return [_storable(item) for item in value]
+        case dict():
+            return {_storable(key): _storable(item) for key, item in value.items()}
+        case _:
+            return None  # an expression that was never applied, such as &name
 
 
 def read_content(content_type: str, body: bytes | None) -> tuple[Any | UnsetType, str | UnsetType]:

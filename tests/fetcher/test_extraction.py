@@ -33,6 +33,21 @@ class TestExtract:
     def test_finds_nothing_where_the_expression_does_not_fit(self, expression):
         assert parse_extract(expression)(outcome(b'{"args": "text"}')) is None
 
+    @pytest.mark.parametrize(
+        ("expression", "found"),
+        [
+            ("@", {"a\ufffd": ["\ufffdb", 1, True, None, 0.5, "\\u0000"]}),
+            ("&a", None),
+            ("[&a, `1`]", [None, 1]),
+            ("to_number('nan')", None),
+            ("{x: to_number('1e999')}", {"x": None}),
+            ('`"\\ud800"`', "?"),
+        ],
+    )
+    def test_finds_only_what_every_database_can_store(self, expression, found):
+        body = rb'{"a\u0000": ["\u0000b", 1, true, null, 0.5, "\\u0000"]}'
+        assert parse_extract(expression)(outcome(body)) == found
+
     @pytest.mark.parametrize(("body", "content_type"), [(None, JSON), (b"[1", JSON), (b"{}", "text/html")])
     def test_finds_nothing_in_what_is_no_json(self, body, content_type):
         assert parse_extract("@")(outcome(body, content_type)) is None
