@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from msgspec import UNSET
 
 from fetcher.api.errors import Problem
-from fetcher.api.fanout import parse_expression, parse_urls, read_content
+from fetcher.api.fanout import parse_urls
+from fetcher.demo.origin import ThreadedOrigin
 from tests.fetcher.api import fanout_urls
 
-pytestmark = pytest.mark.urls("tests.fetcher.api.fanout_urls")
+FAKE = pytest.mark.urls("tests.fetcher.api.fanout_urls")
 JSON = "application/json"
 
 
@@ -30,6 +28,7 @@ def path(*urls: str, extract: str | None = None) -> str:
     return f"/api/v1/fanout/?{query}" + (f"&extract={quote(extract)}" if extract else "")
 
 
+@FAKE
 class TestAnswer:
     def test_combines_the_answers_in_the_order_asked(self, api, pages):
         pages["https://a.example/"] = (JSON, b'{"args": {"a": 1}}')
@@ -72,6 +71,7 @@ class TestAnswer:
         assert fanout_urls.ASKED == [["https://a.example/", "https://b.example/"]]
 
 
+@FAKE
 class TestRefusals:
     @pytest.mark.parametrize(
         ("query", "parameter", "detail"),
@@ -130,48 +130,28 @@ class TestParseUrls:
             parse_urls(["https://a.example/"] * 3)
 
 
-class TestParseExpression:
-    @pytest.mark.parametrize("text", ["(" * 999, "!" * 1000, "[" * 999, "&" * 500])
-    def test_refuses_deep_nesting_with_a_reason(self, text):
-        with pytest.raises(ValueError, match=r"nested too deeply|not a JMESPath expression"):
-            parse_expression(text)
+class TestEndToEnd:
+    @pytest.fixture
+    def running(self, settings) -> Iterator[ThreadedOrigin]:
+        settings.FETCHER_ALLOWED_NETWORKS = "127.0.0.0/8"
+        with ThreadedOrigin() as origin:
+            yield origin
 
-    @given(st.text(max_size=30))
-    def test_compiles_or_refuses_any_text(self, text):
-        with suppress(ValueError):
-            parse_expression(text)
+    def test_fetches_extracts_saves_and_answers(self, api, running):
+        urls = [running.url("/ok/1"), running.url("/status/404"), running.url("/ok/2")]
+        answer = api.get(path(*urls, extract="ok"))
+        assert answer.status == 200
+        items = answer.json()["items"]
+        assert [item["url"] for item in items] == urls
+        assert [item["extracted"] for item in items] == [1, None, 2]
+        assert [item["error_kind"] for item in items] == [None, "http_status", None]
+        saved = api.get(f"/api/v1/runs/{answer.json()['run']}/results/").json()["items"]
+        assert {item["url"]: item["extracted"] for item in saved} == dict(zip(urls, [1, None, 2], strict=True))
 
+    def test_leaves_the_database_free_for_the_next_call(self, api, running):
+        runs = [api.get(path(running.url("/ok/1"))).json()["run"] for _ in range(3)]
+        assert len(set(runs)) == 3
 
-class TestReadContent:
-    @pytest.mark.parametrize(
-        ("content_type", "body", "json", "text"),
-        [
-            (JSON, b"[1]", [1], UNSET),
-            ("Application/Problem+JSON; charset=utf-8", b"{}", {}, UNSET),
-            (JSON, b"\xef\xbb\xbf[1]", [1], UNSET),
-            (JSON, b"123456789012345678901", 123456789012345678901, UNSET),
-            (JSON, b"null", None, UNSET),
-            (JSON, b"[1", UNSET, "[1"),
-            (JSON, b"[" * 100_000, UNSET, "[" * 100_000),
-            ("text/html", b"caf\xc3\xa9", UNSET, "café"),
-            ("text/html; charset=latin-1", b"caf\xe9", UNSET, "café"),
-            ('text/html;charset="ISO-8859-1"', b"caf\xe9", UNSET, "café"),
-            ("text/html; charset=nonsense", b"caf\xe9", UNSET, "caf\ufffd"),
-            ("text/html; charset=zlib", b"x", UNSET, "x"),
-            ("text/html; charset=idna", b"x", UNSET, "x"),
-            ("text/html; charset=punycode", b"x", UNSET, "x"),
-            ("application/atom+xml", b"<a/>", UNSET, "<a/>"),
-            ("image/png", b"\x89PNG", UNSET, UNSET),
-            ("application/octet-stream", b"abc", UNSET, UNSET),
-            ("", b"abc", UNSET, "abc"),
-            ("", b"a\x00c", UNSET, UNSET),
-            ("", b"\xff\xfe", UNSET, UNSET),
-            (JSON, None, UNSET, UNSET),
-        ],
-    )
-    def test_reads_json_then_text_then_neither(self, content_type, body, json, text):
-        assert read_content(content_type, body) == (json, text)
-
-    @given(st.binary(max_size=50), st.text(max_size=20))
-    def test_takes_any_body_under_any_charset(self, body, charset):
-        read_content(f"text/plain; charset={charset}", body)
+    def test_refuses_private_addresses_as_any_run_does(self, api):
+        [item] = api.get(path("http://127.0.0.1:9/")).json()["items"]
+        assert (item["status"], item["error_kind"]) == ("failed", "blocked_address")
