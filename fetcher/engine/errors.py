@@ -149,8 +149,6 @@ def _classify(exc: httpx.TransportError | httpx.InvalidURL) -> tuple[ErrorKind, 
             return ErrorKind.PROTOCOL, False
         case httpx.NetworkError() | httpx.RemoteProtocolError():
             return ErrorKind.PROTOCOL, True
-        case httpx.DecodingError():
-            return ErrorKind.DECODING, False
         case httpx.ProxyError():
             return ErrorKind.CONNECT, True
         case _:

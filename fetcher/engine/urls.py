@@ -104,6 +104,8 @@ def _refuse_disguises(text: str) -> None:
 
 
 def _why(text: str) -> str:
+    if "@" in text:  # what is repeated here may be a password
+        return "is not a valid URL; where it has a user name or password, send them in an Authorization header instead"
     if re.match(r"(?:[\w-]+\.)+[A-Za-z]{2,}(?:[:/?#]|$)|localhost\b|\d+(?:\.\d+){3}\b", text):
         return f"has no scheme; write https://{text[:100]}"
     return "is not a URL" if "://" not in text else "is not a valid URL: its host or port cannot be read"
