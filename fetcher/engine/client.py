@@ -137,12 +137,9 @@ class Client:
 
     def _request(self, hop: Hop, exchange: Exchange) -> httpx.Request:
         headers = hop.headers
-        names = {name.lower() for name, _ in headers}
-        if hop.validators and hop.validators.url == hop.url.href and not names & CONDITIONAL_HEADERS:
+        if hop.validators and hop.validators.url == hop.url.href and not _conditional(headers):
             headers = (*headers, *conditional_headers(hop.validators))
-            exchange.conditional = True
-        else:
-            exchange.conditional = bool(names & CONDITIONAL_HEADERS)
+        exchange.conditional = _conditional(headers)
         try:
             # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
             resolved = [(name.encode(), resolve_header(name, value).encode("latin-1")) for name, value in headers]
@@ -201,6 +198,10 @@ async def _drain(response: httpx.Response) -> None:
         read += len(chunk)
         if read > _DRAINED:
             break
+
+
+def _conditional(headers: Headers) -> bool:
+    return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
 def conditional_headers(validators: Validators) -> Headers:

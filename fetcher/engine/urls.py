@@ -74,7 +74,8 @@ def join_url(base: str, location: str) -> Url:
     try:
         parsed = ada_url.URL(location, base)
     except ValueError:
-        raise InvalidUrl(f"redirect to what is no URL: {location[:200]!r}") from None
+        shown = "" if "@" in location else f": {location[:200]!r}"  # a password is not shown
+        raise InvalidUrl(f"redirect to what is no URL{shown}") from None
     return _checked(parsed)
 
 
@@ -115,6 +116,8 @@ def _checked(parsed: ada_url.URL) -> Url:
     scheme = parsed.protocol[:-1]
     if scheme not in _DEFAULT_PORTS:
         raise InvalidUrl(f"the scheme {scheme!r} is not supported; only http and https are")
+    if len(parsed.href) > MAX_LENGTH:
+        raise InvalidUrl(f"longer than {MAX_LENGTH} characters when encoded")
     if parsed.username or parsed.password:
         raise InvalidUrl("contains a user name or password; send them in an Authorization header instead")
     hostname = parsed.hostname
