@@ -252,7 +252,7 @@ class _Runner:
             worker.add_done_callback(self._worker_ended)
 
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        """Workers end by being cancelled at the close. One that ended otherwise is a defect and must not pass unseen."""
+        """Workers end by being cancelled at the close. One that ended otherwise is a defect, not to pass unseen."""
         if self._closing:
             return
         # Cancelled from elsewhere (a transport that cancels its caller), it would leave a target without an outcome.

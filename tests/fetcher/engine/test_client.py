@@ -142,9 +142,12 @@ class TestRedirects:
     @pytest.mark.parametrize(
         ("status", "method", "expected"),
         [
-            (301, "GET", "GET"), (301, "HEAD", "HEAD"), (301, "POST", "GET"), (301, "PUT", "PUT"), (301, "DELETE", "DELETE"),
-            (302, "GET", "GET"), (302, "HEAD", "HEAD"), (302, "POST", "GET"), (302, "PUT", "PUT"), (302, "PATCH", "PATCH"),
-            (303, "GET", "GET"), (303, "HEAD", "HEAD"), (303, "POST", "GET"), (303, "PUT", "GET"), (303, "DELETE", "GET"),
+            (301, "GET", "GET"), (301, "HEAD", "HEAD"), (301, "POST", "GET"), (301, "PUT", "PUT"),
+            (301, "DELETE", "DELETE"),
+            (302, "GET", "GET"), (302, "HEAD", "HEAD"), (302, "POST", "GET"), (302, "PUT", "PUT"),
+            (302, "PATCH", "PATCH"),
+            (303, "GET", "GET"), (303, "HEAD", "HEAD"), (303, "POST", "GET"), (303, "PUT", "GET"),
+            (303, "DELETE", "GET"),
             (307, "GET", "GET"), (307, "HEAD", "HEAD"), (307, "POST", "POST"), (307, "PUT", "PUT"),
             (308, "GET", "GET"), (308, "HEAD", "HEAD"), (308, "POST", "POST"), (308, "PUT", "PUT"),
         ],
@@ -357,7 +360,7 @@ class TestDeadline:
     async def test_a_body_that_drips_for_ever_is_cut_off(self) -> None:
         stream = Chunks(b"x", pause=0.01, repeat=10_000)
         exchange = Exchange()
-        with pytest.raises(FetchError, match="the answer was not complete when the time .* was up") as caught:
+        with pytest.raises(FetchError, match=r"the answer was not complete when the time .* was up") as caught:
             await client(lambda _: httpx.Response(200, stream=stream)).send(hop(), exchange, budget=0.05)
 
         assert (caught.value.kind, caught.value.retryable, caught.value.answered) == (ErrorKind.TIMEOUT, True, True)

@@ -98,7 +98,7 @@ class TestNormalisation:
             ("http://example.com/@x?y@z", "http://example.com/@x?y@z", "example.com:80"),
             ("http://example.com/?a\\b", "http://example.com/?a\\b", "example.com:80"),
             ("http://example.com./", "http://example.com./", "example.com:80"),
-            ("http://b\u00fccher.example/\u00fc?\u00fc", "http://xn--bcher-kva.example/%C3%BC?%C3%BC", "xn--bcher-kva.example:80"),
+            ("http://b\u00fccher.at/\u00fc?\u00fc", "http://xn--bcher-kva.at/%C3%BC?%C3%BC", "xn--bcher-kva.at:80"),
             ("http://a_b.example/", "http://a_b.example/", "a_b.example:80"),
             ("http://127.1/", "http://127.0.0.1/", "127.0.0.1:80"),
             ("http://0x7f000001/", "http://127.0.0.1/", "127.0.0.1:80"),
