@@ -22,8 +22,8 @@ _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)([^/?#\\]*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _DNS_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# What most lists consist of and normalising leaves alone: a name in small letters whose last label is no number, no port,
-# path segments that begin with no dot, and only characters that are never encoded.
+# What most lists consist of and normalising leaves alone: a name in small letters whose last label is no number, no
+# port, path segments that begin with no dot, and only characters that are never encoded.
 _PLAIN = re.compile(
     r"(https?)://"
     r"((?:(?!xn--)[a-z0-9_-]{1,63}\.)*+(?!xn--)[a-z][a-z0-9_-]{0,62})"

@@ -151,7 +151,7 @@ def _no_url(stream: Stream, line: str, columns: Sequence[str]) -> SourceError:
 def _entry(source: str, line: int, row: Sequence[str], places: dict[str, int], width: int) -> Entry:
     cells = {name: row[place] for name, place in places.items() if place < len(row)}
     if len(row) != width:
-        reason = f"has {len(row)} columns where the header row has {width}; a field with the delimiter needs quotes"
+        reason = f"columns: {len(row)}, where the header row has {width}; a field with the delimiter in it needs quotes"
         return Entry(source, line, value=redacted(cells.get("url", "")), reason=reason)
     try:
         fields = _fields(cells)

@@ -79,12 +79,12 @@ def read_method(text: str) -> str:
     section 9.3.1 gives it no meaning; HEAD and TRACE may not. CONNECT asks for a tunnel, which is no answer to save.
     """
     method = text.upper() if text.upper() in _KNOWN else text
+    if method.upper() == "CONNECT":
+        raise FieldError("method: CONNECT asks a proxy for a tunnel and cannot be fetched")
     if not _METHOD.fullmatch(method):
         raise FieldError(
             f"method: {text[:40]!a} is no method; write GET, POST, … or another name in capitals, without spaces"
         )
-    if method == "CONNECT":
-        raise FieldError("method: CONNECT asks a proxy for a tunnel and cannot be fetched")
     return method
 
 

@@ -20,7 +20,9 @@ from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, entry_
 from fetcher.sources.stream import Stream
 
 _KEYS = re.compile(rb'"(?:url|method|headers|body|label|retry)"')
-_EXPECTED = re.compile(r"Expected `[^`]*`, got `([^`]*)`(?: - at `(?:key in )?\$\.?([a-z]*)([^`]*)`)?")
+_BEGINNING = re.compile(rb'\{\s*"url"\s*:\s*"([^"\\]{1,1000})')
+_PLACE = re.compile(r" - at `(?:key in )?\$\.([a-z]+)")
+_FOUND = re.compile(r"Expected `[^`]*`, got `([^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _RIGHT = {
     "url": "must be a string",
@@ -128,19 +130,22 @@ def _reason(exc: Exception, raw: bytes) -> str:
     if isinstance(exc, RecursionError):
         return "is nested too deeply"
     if match := _UNKNOWN.match(text):
-        return f"{redacted(match[1])[:40]}: is no known field; there are {', '.join(NAMES)}"
+        return f"{redacted(match[1][:40])}: is no known field; there are {', '.join(NAMES)}"
     if "missing required field" in text:
         return "url: is missing"
-    if match := _EXPECTED.match(text):
-        found, name, _ = match.groups()
-        if name in _RIGHT:
-            return f"{name}: {_RIGHT[name]}"
-        return f"must be an object or a URL in quotes, not {found}"
+    if (match := _PLACE.search(text)) and match[1] in _RIGHT:
+        return f"{match[1]}: {_RIGHT[match[1]]}"
     if raw[:1] not in b'{["':
-        return "is not JSON; write an object, or a URL in quotes"
-    return text[:1].lower() + text[1:200]
+        return "is neither a JSON object nor a URL in quotes"
+    if match := _FOUND.match(text):
+        return f"must be an object, or a URL in quotes, not {match[1]}"
+    if "truncated" in text:
+        return "is not JSON: it ends too early"
+    return f"is not JSON: {text.removeprefix('JSON is malformed: ')[:200]}"
 
 
 def _shown(raw: bytes) -> str:
-    """Return what may be shown of a line that could not be read: of an object nothing, its headers may be secret."""
+    """Return what may be shown of a line that could not be read: of an object its URL alone, headers may be secret."""
+    if match := _BEGINNING.match(raw):
+        return redacted(match[1].decode(errors="replace"))
     return "" if raw[:1] in b'{["' else redacted(raw[:1000].decode(errors="replace"))

@@ -5,10 +5,8 @@ The label is its ``title``, or its ``text``. An outline without ``xmlUrl`` is a 
 
 from __future__ import annotations
 
-import dataclasses
-
-from fetcher.sources.entry import Entry, entry_for_url
-from fetcher.sources.fields import MAX_LABEL
+from fetcher.sources.entry import Entry
+from fetcher.sources.fields import MAX_LABEL, Fields, entry_for_fields
 from fetcher.sources.xml_reader import Vocabulary, local
 
 
@@ -25,11 +23,8 @@ class Opml(Vocabulary):
         if not url.strip():
             self.found.append(Entry(self.stream.name, line, reason="xmlUrl is empty"))
             return
-        entry = entry_for_url(self.stream.name, line, url.strip(" \t\r\n"))
         label = _label(found.get("title", "")) or _label(found.get("text", ""))
-        if entry.target is not None and label:
-            entry = dataclasses.replace(entry, target=dataclasses.replace(entry.target, label=label))
-        self.found.append(entry)
+        self.found.append(entry_for_fields(self.stream.name, line, Fields(url, label=label)))
 
 
 def _label(text: str) -> str:

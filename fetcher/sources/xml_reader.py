@@ -66,6 +66,8 @@ def read_xml(stream: Stream, roots: Mapping[str, type[Vocabulary]]) -> Iterator[
             error = stream.error(f"reading stopped in line {reader.line}: {exc}")
         except OSError as exc:
             error = stream.error(f"reading stopped in line {reader.line}: {(exc.strerror or str(exc)).lower()}")
+        except (LookupError, ValueError):  # from the codec that the XML declaration names
+            error = stream.error("its XML declaration names an encoding that cannot be read; save it as UTF-8")
         except SourceError as exc:
             error = exc
         yield from reader.found
@@ -142,17 +144,18 @@ class _Reader:
 
     def _doctype(self, _: str, system: str | None, public: str | None, has_subset: int) -> None:
         if system or public or has_subset:
-            raise self._refused("has a document type with declarations, or one kept elsewhere, which is not read")
+            raise self._refused(
+                "the document type declares something or is kept elsewhere, which is refused; remove the <!DOCTYPE"
+            )
 
     def _entity(self, *_: Any) -> Any:
-        raise self._refused("declares or uses an entity of its own, which is not read")
+        raise self._refused("entities of the document's own are refused; write their text instead")
 
 
 def _reason(exc: expat.ExpatError) -> str:
     reason = expat.ErrorString(exc.code) or "it cannot be read"
-    if exc.code in (expat.errors.codes[expat.errors.XML_ERROR_INVALID_TOKEN], _UNDEFINED):
-        return f"{reason} (an & is written &amp;)"
+    if reason == expat.errors.XML_ERROR_NO_ELEMENTS:
+        return "it ends too early"
+    if reason in (expat.errors.XML_ERROR_INVALID_TOKEN, expat.errors.XML_ERROR_UNDEFINED_ENTITY):
+        return f"{reason}; an & in a URL is written &amp;"
     return reason
-
-
-_UNDEFINED = expat.errors.codes[expat.errors.XML_ERROR_UNDEFINED_ENTITY]
