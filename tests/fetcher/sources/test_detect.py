@@ -1,5 +1,7 @@
 """Which format a source has, and when opening one fails."""
 
+# ruff: noqa: A002
+
 from __future__ import annotations
 
 import gzip
@@ -34,18 +36,18 @@ def standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> io.BytesIO:
 @pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
 @pytest.mark.parametrize("format", SAMPLES)
 class TestEveryFormat:
-    def read(self, path: Path, data: bytes, format: str) -> list[str]:  # noqa: A002
+    def read(self, path: Path, data: bytes, format: str) -> list[str]:
         return [target.url for target in targets(read(path, data, format))]
 
-    def test_is_read_when_asked_for(self, tmp_path: Path, format: str, packed: Callable[[bytes], bytes]) -> None:  # noqa: A002
+    def test_is_read_when_asked_for(self, tmp_path: Path, format: str, packed: Callable[[bytes], bytes]) -> None:
         assert self.read(tmp_path / "any.bin", packed(SAMPLES[format]), format) == ["http://a/"]
 
-    def test_is_known_by_its_name(self, tmp_path: Path, format: str, packed: Callable[[bytes], bytes]) -> None:  # noqa: A002
+    def test_is_known_by_its_name(self, tmp_path: Path, format: str, packed: Callable[[bytes], bytes]) -> None:
         for name in NAMES[format]:
             for suffix in ("", ".gz"):
                 assert self.read(tmp_path / (name + suffix), packed(SAMPLES[format]), "auto") == ["http://a/"]
 
-    def test_is_known_by_its_content(self, tmp_path: Path, format: str, packed: Callable[[bytes], bytes]) -> None:  # noqa: A002
+    def test_is_known_by_its_content(self, tmp_path: Path, format: str, packed: Callable[[bytes], bytes]) -> None:
         assert self.read(tmp_path / "list", packed(SAMPLES[format]), "auto") == ["http://a/"]
         assert self.read(tmp_path / "list.gz", packed(SAMPLES[format]), "auto") == ["http://a/"]
 
@@ -53,7 +55,7 @@ class TestEveryFormat:
         self,
         monkeypatch: pytest.MonkeyPatch,
         format: str,
-        packed: Callable[[bytes], bytes],  # noqa: A002
+        packed: Callable[[bytes], bytes],
     ) -> None:
         buffer = standard_input(monkeypatch, packed(SAMPLES[format]))
         entries = open_source("-")
@@ -85,7 +87,7 @@ class TestEveryFormat:
         (b"\xff\x00", "lines"),
     ],
 )
-def test_what_a_beginning_tells(head: bytes, format: str) -> None:  # noqa: A002
+def test_what_a_beginning_tells(head: bytes, format: str) -> None:
     assert guess(head) == format
 
 
@@ -100,7 +102,7 @@ def test_the_formats_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_cannot_be_opened_is_an_error_at_once(tmp_path: Path, format: str) -> None:  # noqa: A002
+def test_what_cannot_be_opened_is_an_error_at_once(tmp_path: Path, format: str) -> None:
     for path, reason in ((tmp_path / "missing", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(SourceError, match=f"{path}: cannot be read: {reason}"):
             open_source(str(path), format)

@@ -59,7 +59,7 @@ def test_whatever_encoding_is_declared_ends_in_words(name: str) -> None:
     ("data", "error"),
     [
         (b"", "line 1: is not well-formed XML: it ends too early"),
-        (b"http://a/\n", "line 1: is not well-formed XML: syntax error"),
+        (b"http://a/\n", "line 1: is not well-formed XML: not well-formed (invalid token)"),
         (b"<urlset>\n<url>", "line 2: is not well-formed XML: it ends too early"),
         (b"<urlset>\n</url>", "line 2: is not well-formed XML: mismatched tag"),
         (b"<urlset/>\n<urlset/>", "line 2: is not well-formed XML: junk after document element"),
