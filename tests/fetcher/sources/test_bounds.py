@@ -62,7 +62,7 @@ def test_a_line_of_ten_megabytes_is_not_kept(tmp_path: Path, format: str, filler
     count, top = peak(write(tmp_path / "list", pieces(), packed=False), format)
 
     assert count == 0
-    assert top < 16 * MIB
+    assert top < 6 * MIB
 
 
 @pytest.mark.parametrize("format", BEGINNINGS)
@@ -74,7 +74,7 @@ def test_a_bomb_is_not_kept(tmp_path: Path, format: str, packed: bool) -> None:
     count, top = peak(write(tmp_path / "list", pieces(), packed=packed), format)
 
     assert count == 0
-    assert top < 8 * MIB
+    assert top < 6 * MIB
 
 
 def test_a_document_of_fifty_megabytes_in_one_line_is_refused(tmp_path: Path) -> None:
