@@ -69,6 +69,8 @@ def read_xml(stream: Stream, roots: Mapping[str, type[Vocabulary]]) -> Iterator[
         except OSError as exc:
             error = stream.error(f"reading stopped in line {reader.line}: {(exc.strerror or str(exc)).lower()}")
         except (LookupError, ValueError):  # from the codec that the XML declaration names
+            if reader.begun:
+                raise
             error = stream.error("its XML declaration names an encoding that cannot be read; save it as UTF-8")
         except SourceError as exc:
             error = exc
@@ -96,6 +98,11 @@ class _Reader:
         parser.SkippedEntityHandler = self._entity
         parser.ExternalEntityRefHandler = self._entity
         self._parser = parser
+
+    @property
+    def begun(self) -> bool:
+        """Whether the root element was met."""
+        return self._vocabulary is not None
 
     @property
     def line(self) -> int:

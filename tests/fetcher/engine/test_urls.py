@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fetcher.engine.errors import InvalidUrl
-from fetcher.engine.urls import MAX_LENGTH, Url, _parse_any, fingerprint, join_url, parse_url
+from fetcher.engine.urls import _PLAIN, MAX_LENGTH, Url, _parse_any, fingerprint, join_url, parse_url
 
 USERINFO = "contains a user name or password; send them in an Authorization header instead"
 
@@ -238,7 +238,7 @@ plain_urls = st.builds(
 
 
 @settings(max_examples=1000)
-@given(plain_urls | wild_urls)
+@given(st.from_regex(_PLAIN, fullmatch=True) | plain_urls | wild_urls)
 def test_the_short_way_for_plain_urls_gives_what_the_long_way_gives(text: str) -> None:
     assert outcome(parse_url, text) == outcome(_parse_any, text)
 

@@ -219,8 +219,8 @@ def test_the_table_is_long() -> None:
 GRAMMAR = [
     b"http://a/", b"url", b"method", b"label", b",", b";", b"\t", b'"', b"\n", b"\r\n", b"\r", b"{", b"}", b"[", b"]",
     b":", b"<urlset>", b"<url>", b"<loc>", b"</loc>", b"</url>", b"</urlset>", b"<opml>", b"<outline xmlUrl='",
-    b"'/>", b"&", b"<!DOCTYPE x [", b"<!ENTITY a 'b'>", b"]>", b"<?xml version='1.0' encoding='", b"'?>", b"\xff", b"\0",
-    b"\xff\xfe", b"\xef\xbb\xbf", b"\\u0000", b"\\ud800", b"1e999", b"-", b"null", b"true", b"#", b" ",
+    b"'/>", b"&", b"<!DOCTYPE x [", b"<!ENTITY a 'b'>", b"]>", b"<?xml version='1.0' encoding='", b"'?>", b"\xff",
+    b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\\u0000", b"\\ud800", b"1e999", b"-", b"null", b"true", b"#", b" ",
 ]  # fmt: skip
 
 
