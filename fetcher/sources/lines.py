@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ def open_arguments(urls: Sequence[str]) -> Iterator[Entry]:
 def open_lines(path: str) -> Iterator[Entry]:
     """Open a file (``-``: standard input) and return its entries. Raises SourceError, now or while reading."""
     if path == "-":
-        return _read(sys.stdin.buffer, "stdin")
+        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
+        return _read(os.fdopen(sys.stdin.fileno(), "rb", closefd=False), "stdin")
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  (the generator closes it)
     except OSError as exc:

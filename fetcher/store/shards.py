@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from fetcher.engine import types
@@ -50,7 +50,10 @@ def _sums(differences: list[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """The previous good result of a target, as far as the next one needs it."""
+    """The previous good result of a target, as far as the next one needs it.
+
+    ``body`` is the row's id where its content is still stored; ``sha256`` is known for longer.
+    """
 
     body: int | None
     sha256: bytes | None
@@ -167,10 +170,11 @@ def _validators(previous: Previous | None, variant: bytes) -> types.Validators |
 def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
     found: dict[int | None, Previous] = {}
     fields = ("id", "body_id", "body__sha256", "body__size", "etag", "last_modified", "variant", "content_type")
+    kept = Q(body__content__isnull=False) | ~Q(body__file="")
     for batch in in_batches(ids):
-        for row in Result.objects.filter(id__in=batch).values(*fields, "final_url", "target__url"):
+        for row in Result.objects.filter(id__in=batch).values(*fields, "final_url", "target__url", kept=kept):
             found[row["id"]] = Previous(
-                body=row["body_id"],
+                body=row["body_id"] if row["kept"] else None,
                 sha256=None if row["body__sha256"] is None else bytes(row["body__sha256"]),
                 size=row["body__size"] or 0,
                 etag=row["etag"],
