@@ -14,6 +14,16 @@ from tests.support.nginx import Nginx, NginxMissing, running_nginx
 from tests.support.processes import unavailable
 
 
+_DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever uses the database, so that ``-m database`` selects what must pass on each kind of it."""
+    for item in items:
+        if item.get_closest_marker("django_db") or _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
+
+
 @pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
     """A scripted origin of the test's own."""
