@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
+from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers, Outcome, Target
 from fetcher.store import leases, shards
@@ -60,6 +61,7 @@ class LaneFeed:
         self._worker = worker
         self._writer = writer
         self._variant_of = variant_of
+        self._conditional = not CONDITIONAL_HEADERS & {name.lower() for name, _ in config.headers}
         self._per_host = config.per_host
         self._window = config.concurrency * config.look_ahead
         self._lanes: dict[int, _Lane] = {}
@@ -183,7 +185,7 @@ class LaneFeed:
                 else:
                     shards.mark_done([shard])
             wanted += [lane.slots.popleft() for _ in range(min(share, len(lane.slots)))]
-        for target in shards.load_targets(self._run, wanted, self._variant_of):
+        for target in shards.load_targets(self._run, wanted, self._variant_of, conditional=self._conditional):
             place = target.key
             assert isinstance(place, Place)
             self._lanes[place.lane].ready.append(target)

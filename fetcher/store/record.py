@@ -59,7 +59,12 @@ class Recorder:
         Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection.
         Raises LaneLost.
         """
-        contents = {id(outcome): prepare(outcome.body) for outcome in outcomes if outcome.body is not None}
+        # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
+        contents = {
+            id(outcome): prepare(outcome.body)
+            for outcome in outcomes
+            if outcome.body is not None and outcome.status is not Status.NOT_MODIFIED
+        }
         with transaction.atomic():
             recorded = _recorded([_place(outcome).result for outcome in outcomes])
             fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]

@@ -11,6 +11,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from fetcher.engine import types
+from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.models import GOOD, PLACES, Result, Shard, Target
 from fetcher.store.sql import in_batches
 
@@ -127,7 +128,8 @@ def load_targets(
     """Return the engine's targets for slots, in their order, each with its Place as ``key``.
 
     Validators are set only where the previous good result was fetched with the same effective headers (``variant``) and
-    its body is still stored: otherwise a 304 would put one credential's body under another's.
+    its body is still stored: otherwise a 304 would put one credential's body under another's. Nor are they where the
+    target has a condition of its own: its 304 says nothing of our body.
     """
     rows = {}
     for batch in in_batches(slots):
@@ -152,11 +154,15 @@ def load_targets(
                 headers=headers,
                 body=None if row["body"] is None else bytes(row["body"]),
                 label=slot.label,
-                validators=_validators(before, variant) if conditional else None,
+                validators=_validators(before, variant) if conditional and not _has_condition(headers) else None,
                 key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
             )
         )
     return targets
+
+
+def _has_condition(headers: types.Headers) -> bool:
+    return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
 def _validators(previous: Previous | None, variant: bytes) -> types.Validators | None:

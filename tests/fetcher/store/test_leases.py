@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.utils import timezone
@@ -73,7 +74,7 @@ class TestWorkersSideBySide:
         for _ in range(5):
             run = plan(*HOSTS)
             workers = [leases.register_worker() for _ in range(4)]
-            held = side_by_side(*(lambda worker=worker: leases.lease_lanes(run, worker) for worker in workers))
+            held = side_by_side(*(partial(leases.lease_lanes, run, worker) for worker in workers))
             assert sorted(lane for lanes in held for lane in lanes) == sorted(
                 Lane.objects.filter(run=run).values_list("id", flat=True)
             )
@@ -83,7 +84,7 @@ class TestWorkersSideBySide:
         leases.lease_lanes(run, dead)
         expire(dead)
         workers = [leases.register_worker() for _ in range(4)]
-        held = side_by_side(*(lambda worker=worker: leases.lease_lanes(run, worker) for worker in workers))
+        held = side_by_side(*(partial(leases.lease_lanes, run, worker) for worker in workers))
         assert sum(map(len, held)) == Lane.objects.count()
         assert set(Lane.objects.values_list("takeovers", flat=True)) == {1}
 

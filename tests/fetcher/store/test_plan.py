@@ -62,7 +62,7 @@ class TestAdd:
         hosts = ["a:80", "b:80", "c:80"]
         planner.add(entries(*(f"http://{host}/{number}" for host in hosts for number in range(3))))
         counts = dict(Lane.objects.values_list("number", "planned"))
-        assert counts == {number: 3 for number in map(lane_number, hosts)}
+        assert counts == dict.fromkeys(map(lane_number, hosts), 3)
 
     def test_cuts_shards_to_their_size(self, planner):
         planner.add(entries(*(f"http://a/{number}" for number in range(2 * SHARD_SIZE + 1))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +12,10 @@ from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status, Validators
 from fetcher.models import PLACES, Body, Shard
-from fetcher.store import shards
+from fetcher.store import runs, shards
+from fetcher.store.plan import Planner
 from fetcher.store.shards import Payload, decode_payload, encode_payload
-from tests.support.stored import fetch, open_targets, outcome, plan, record
+from tests.support.stored import entries, fetch, open_targets, outcome, plan, record
 
 URL = "http://a.example/1"
 ETAG = (("ETag", '"v1"'), ("Last-Modified", "Tue, 14 Nov 2023 22:13:20 GMT"))
@@ -81,6 +84,18 @@ class TestValidators:
     def test_are_none_where_the_request_is_unconditional(self):
         fetch(URL, headers=ETAG)
         assert self.again(conditional=False) is None
+
+    def test_are_none_where_the_target_has_a_condition_of_its_own(self):
+        entry = entries(URL)[0]
+        conditional = dataclasses.replace(
+            entry, target=dataclasses.replace(entry.target, headers=(("if-None-match", "*"),))
+        )
+        for _ in range(2):
+            run = runs.create_run(FetchConfig())
+            Planner(run).add([conditional])
+            [target] = open_targets(run)
+            assert target.validators is None
+            record(run, [outcome(target, headers=ETAG)])
 
     def test_are_none_where_other_credentials_were_sent(self):
         fetch(URL, headers=ETAG, config=FetchConfig(headers=(("Authorization", "Bearer one"),)))
