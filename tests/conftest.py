@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fetcher.demo.origin import Origin
+from fetcher.demo.origin import Origin, ThreadedOrigin
 from tests.support.granian import PackageMissing, running_httpbin, running_project
 from tests.support.nginx import Nginx, NginxMissing, running_nginx
 from tests.support.processes import unavailable
@@ -28,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def origin() -> AsyncIterator[Origin]:
     """A scripted origin of the test's own."""
     async with Origin() as running:
+        yield running
+
+
+@pytest.fixture
+def threaded_origin() -> Iterator[Origin]:
+    """The same in a thread of its own, for tests and programs that have no loop; it listens on three ports."""
+    with ThreadedOrigin(listeners=3) as running:
         yield running
 
 
