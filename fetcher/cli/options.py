@@ -47,6 +47,10 @@ OPTIONS = (
 )
 
 
+_LISTS = {"headers": "--header", "allowed_networks": "--allow-network"}
+"""Options that add one value to a field."""
+
+
 def add_fetch_options(parser: CommandParser) -> None:
     """Add the options that set fields of FetchConfig. Their defaults are shown as the settings make them."""
     try:
@@ -97,7 +101,8 @@ def config_from(options: dict[str, Any]) -> FetchConfig:
     try:
         return conf.fetch_config(overrides)
     except ConfigError as exc:
-        raise CommandError(f"argument --{exc.name.replace('_', '-')}: {exc}", returncode=USAGE) from None
+        flag = _LISTS.get(exc.name) or f"--{exc.name.replace('_', '-')}"
+        raise CommandError(f"argument {flag}: {exc}", returncode=USAGE) from None
 
 
 def _reader(field: str) -> Callable[[str], Any]:

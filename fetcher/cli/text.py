@@ -19,9 +19,9 @@ def size(number: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return ``350 ms``, ``4.2 s``, ``3 min 05 s`` or ``2 h 10 min``."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -99,8 +99,12 @@ class FetchConfig:
             self._seconds(name, zero=False)
         if self.concurrency > 10_000:
             raise ConfigError("concurrency", f"must be at most 10000, not {self.concurrency}")
-        for header, value in (("User-Agent", self.user_agent), *self.headers):
+        for header, value in self.headers:
             check_header(header, value)
+        try:
+            check_header("User-Agent", self.user_agent)
+        except ConfigError as exc:
+            raise ConfigError("user_agent", str(exc)) from None
 
     def _at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
