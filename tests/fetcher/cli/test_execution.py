@@ -72,4 +72,4 @@ class TestRunList:
         settings.MEDIA_ROOT = str(tmp_path / "media")
         settings.FETCHER_BODY_FILE_THRESHOLD = 10
         with pytest.raises(CommandError, match=r"^run \d+: .*[Nn]ot a directory|File exists"):
-            streams.run(entries(threaded_origin.url("/ok/1")))
+            streams.run(entries(threaded_origin.url("/bytes/100")))

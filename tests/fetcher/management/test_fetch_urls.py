@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from fetcher.models import RejectedLine, Result, Run, RunState, Worker
-from tests.support.commands import manage, start
+from tests.support.commands import database_url, manage, start
 from tests.support.processes import free_port
 
 ALLOW = ("--allow-network", "127.0.0.1/32")
@@ -256,6 +257,14 @@ class TestDatabases:
         line = self.line(DATABASE_URL=PORT_CLOSED)
         assert "the database cannot be used" in line
         assert "check DATABASE_URL" in line
+
+    def test_that_was_not_migrated(self):
+        if connection.vendor == "sqlite":
+            pytest.skip("a SQLite file is migrated on first use; see the tests of bootstrap")
+        url = database_url().rpartition("/")[0] + "/template1"
+        assert re.search(
+            r"not up to date: \d+ migrations are missing. Run: python manage.py migrate", self.line(DATABASE_URL=url)
+        )
 
     def test_no_folder_for_it(self, tmp_path):
         assert f"there is no folder {tmp_path}/none" in self.line(DATABASE_URL=f"sqlite:///{tmp_path}/none/db.sqlite3")
