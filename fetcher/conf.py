@@ -104,8 +104,10 @@ def read_value(name: str, value: Any) -> Any:
 
     Raises ConfigError.
     """
-    if name == "allowed_networks" and isinstance(value, list | tuple):
+    if name in ("allowed_networks", "secret_headers") and isinstance(value, list | tuple | set | frozenset):
         value = " ".join(map(str, value))
+    elif name == "headers" and isinstance(value, Mapping):
+        value = tuple(value.items())
     return _READERS[name](name, value) if isinstance(value, str) else value
 
 

@@ -87,7 +87,10 @@ class HostQueues(Generic[T]):
         self._offer(host, state, now)
 
     def pop(self, now: float) -> Turn[T] | None:
-        """Take the next turn, or return None where nobody may go now. ``release`` gives the slot back."""
+        """Take the next turn, or return None where nobody may go now. ``release`` gives the slot back.
+
+        Ask ``wake_at`` again after either.
+        """
         self._run_timers(now)
         while self._turns:
             host = self._turns.popleft()
@@ -117,7 +120,10 @@ class HostQueues(Generic[T]):
         self._forget_if_idle(host, state, now)
 
     def pause(self, host: str, *, until: float) -> None:
-        """Ask nothing more of a host until then; an earlier end never shortens a pause."""
+        """Ask nothing more of a host until then; an earlier end never shortens a pause.
+
+        As ``answered`` and ``failed``, called by whoever holds a turn of the host.
+        """
         state = self._state(host)
         state.open_at = max(state.open_at, until)
 
@@ -163,7 +169,11 @@ class HostQueues(Generic[T]):
         if self._may_go(state, now):
             state.listed = True
             self._turns.append(host)
-        elif state.open_at > now and (state.timer is None or state.timer < state.open_at):
+        elif state.open_at > now:
+            self._set_timer(host, state)
+
+    def _set_timer(self, host: str, state: HostState[T]) -> None:
+        if state.timer is None or state.timer < state.open_at:
             state.timer = state.open_at
             heapq.heappush(self._timers, (state.open_at, next(self._order), host, None))
 
@@ -171,7 +181,7 @@ class HostQueues(Generic[T]):
         while self._timers and self._timers[0][0] <= now:
             at, _, host, entry = heapq.heappop(self._timers)
             state = self._hosts.get(host)
-            if state is None:  # the host was forgotten while nothing of it was waiting
+            if state is None:  # a timer of before its last pause; the host was forgotten since
                 continue
             if entry is not None:
                 state.delayed -= 1
@@ -179,11 +189,14 @@ class HostQueues(Generic[T]):
             elif state.timer == at:
                 state.timer = None
             self._offer(host, state, now)
+            self._forget_if_idle(host, state, now)
 
     def _forget_if_idle(self, host: str, state: HostState[T], now: float) -> None:
-        if not state.idle or state.listed:
+        if not state.idle:
             return
-        if state.failures or state.open_at > now:
+        if state.open_at > now:  # until then it must be remembered, however many hosts there are
+            self._set_timer(host, state)
+        elif state.failures:
             self._remembered[host] = None
             while len(self._remembered) > REMEMBERED_HOSTS:
                 oldest, _ = self._remembered.popitem(last=False)

@@ -23,23 +23,23 @@ def open_arguments(urls: Sequence[str]) -> Iterator[Entry]:
 def open_lines(path: str) -> Iterator[Entry]:
     """Open a file (``-``: standard input) and return its entries. Raises SourceError, now or while reading."""
     if path == "-":
-        return _read(sys.stdin.buffer, "stdin")
+        if sys.stdin is None:
+            raise SourceError("stdin: cannot be read: it is closed")
+        return _read(sys.stdin.buffer, "stdin", contextlib.nullcontext())
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  (the generator closes it)
     except OSError as exc:
         raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
-    return _read(stream, path)
+    return _read(stream, path, stream)
 
 
-def _read(stream: BinaryIO, name: str) -> Iterator[Entry]:
-    with contextlib.ExitStack() as stack:
-        if name != "stdin":
-            stack.enter_context(stream)
+def _read(stream: BinaryIO, name: str, closing: contextlib.AbstractContextManager[object]) -> Iterator[Entry]:
+    with closing:
         number = 0
         try:
-            while raw := stream.readline(MAX_LINE):
+            while raw := stream.readline(MAX_LINE + 1):
                 number += 1
-                whole = raw.endswith(b"\n") or len(raw) < MAX_LINE
+                whole = raw.endswith(b"\n") or len(raw) <= MAX_LINE
                 if not whole:
                     _skip_line(stream)
                 entry = _entry(name, number, raw, whole=whole)
@@ -57,16 +57,15 @@ def _skip_line(stream: BinaryIO) -> None:
 def _entry(name: str, number: int, raw: bytes, *, whole: bool) -> Entry | None:
     if number == 1:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = raw.decode().strip(" \t\r\n")
-    except UnicodeDecodeError:
-        text = raw.decode(errors="replace").strip(" \t\r\n")
-        reason = f"longer than {MAX_LINE} bytes" if not whole else "is not valid UTF-8"
-        return Entry(name, number, value=redacted(text), reason=reason)
-    if not text or text.startswith("#"):
+    text = raw.decode(errors="replace").strip(" \t\r\n")
+    if text.startswith("#") or (whole and not text):
         return None
     if not whole:
         return Entry(name, number, value=redacted(text), reason=f"longer than {MAX_LINE} bytes")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return Entry(name, number, value=redacted(text), reason="is not valid UTF-8")
     return entry_for_url(name, number, text)
 
 
