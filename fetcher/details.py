@@ -6,6 +6,7 @@ Headers are stored without Set-Cookie; a session belongs to whoever made it.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgspec
 
@@ -87,7 +88,21 @@ def encode_detail(outcome: Outcome) -> bytes:
             for attempt in outcome.attempts
         ),
     )
-    return zlib.compress(_encoder.encode(detail), 1)
+    try:
+        encoded = _encoder.encode(detail)
+    except UnicodeEncodeError:  # half a surrogate pair, in the text of an unforeseen error
+        encoded = _encoder.encode(_without_surrogates(msgspec.to_builtins(detail)))
+    return zlib.compress(encoded, 1)
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case list() | tuple():
+            return [_without_surrogates(item) for item in value]
+        case _:
+            return value
 
 
 def decode_detail(stored: bytes | None) -> Detail:

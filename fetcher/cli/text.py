@@ -27,3 +27,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def printable(text: str) -> str:
+    """Return one line of text without what could command a terminal: a server may have written it."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,9 @@ def open_lines(path: str) -> Iterator[Entry]:
     if path == "-":
         if sys.stdin is None:
             raise SourceError("stdin: cannot be read: it is closed")
-        return _read(sys.stdin.buffer, "stdin", contextlib.nullcontext())
+        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
+        stdin = os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
+        return _read(stdin, "stdin", contextlib.nullcontext())
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  (the generator closes it)
     except OSError as exc:

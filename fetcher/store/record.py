@@ -16,7 +16,7 @@ from fetcher.engine.types import Outcome, Status
 from fetcher.models import Lane, Result
 from fetcher.store.bodies import Content, prepare, save_bodies
 from fetcher.store.shards import Place, mark_done
-from fetcher.store.sql import for_database, in_batches, insert_rows
+from fetcher.store.sql import for_database, in_batches, insert_rows, storable, storable_json
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
@@ -59,7 +59,12 @@ class Recorder:
         Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection.
         Raises LaneLost.
         """
-        contents = {id(outcome): prepare(outcome.body) for outcome in outcomes if outcome.body is not None}
+        # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
+        contents = {
+            id(outcome): prepare(outcome.body)
+            for outcome in outcomes
+            if outcome.body is not None and outcome.status is not Status.NOT_MODIFIED
+        }
         with transaction.atomic():
             recorded = _recorded([_place(outcome).result for outcome in outcomes])
             fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]
@@ -116,19 +121,19 @@ class Recorder:
             place.position,
             outcome.status.value,
             None if outcome.error_kind is None else outcome.error_kind.value,
-            _text(outcome.error_detail),
+            storable(outcome.error_detail),
             outcome.http_status,
             len(outcome.attempts),
             _moment("started_at", outcome.started_at),
             _moment("finished_at", outcome.finished_at),
             outcome.elapsed * 1000,
             len(outcome.body or b""),
-            outcome.target.label,
+            None if outcome.target.label is None else storable(outcome.target.label),
             None if outcome.final_url == outcome.target.url else outcome.final_url,
-            _text(content_type),
+            storable(content_type),
             body,
-            _text(etag),
-            _text(last_modified),
+            storable(etag),
+            storable(last_modified),
             place.variant,
             changed,
             self._extracted(outcome),
@@ -137,18 +142,13 @@ class Recorder:
 
     def _extracted(self, outcome: Outcome) -> Any:
         value = None if self._extract is None else self._extract(outcome)
-        return None if value is None else for_database(Result, "extracted", value)
+        return None if value is None else for_database(Result, "extracted", storable_json(value))
 
 
 def _place(outcome: Outcome) -> Place:
     place = outcome.target.key
     assert isinstance(place, Place)
     return place
-
-
-def _text(value: str) -> str:
-    """PostgreSQL's text cannot hold NUL, and a server may send one."""
-    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def _moment(name: str, epoch: float) -> Any:
