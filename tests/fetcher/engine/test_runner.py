@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -269,7 +270,7 @@ class TestPoliteness:
 
         for began in network.began.values():
             assert len(began) == 5
-            assert all(later - earlier >= 0.03 for earlier, later in zip(began, began[1:], strict=False))
+            assert all(later - earlier >= 0.03 for earlier, later in itertools.pairwise(began))
 
     async def test_slow_answers_do_not_stretch_the_host_delay(self) -> None:
         """All five must be in flight at once; none is answered before."""
