@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -317,7 +317,7 @@ class _Runner:
             journey.exchange = Exchange()  # the one that there is belongs to the hop before
             journey.end_attempt(turn.dead, f"redirect not followed: {times}", None)
         if journey.attempts:  # it was requested before the host was given up: then its own failure stands
-            last = journey.attempts[-1]
+            last = journey.attempts[-1] = replace(journey.attempts[-1], waited=None, wait_reason=None)
             return journey.outcome(Status.FAILED, last.error_kind, last.error_detail)
         return journey.outcome(Status.SKIPPED, turn.dead, f"not requested: {times}")
 
