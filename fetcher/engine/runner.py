@@ -53,9 +53,10 @@ async def fetch_all(
 
     The source is read only as far ahead as the configuration allows, and waits while outcomes are not taken. Without a
     ``transport`` one is opened and closed here. Leaving early cancels what is in flight; wrap the iterator in
-    ``contextlib.aclosing`` to have that done at once.
+    ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed as well.
 
-    Raises nothing of its own: whatever goes wrong with a target is its outcome. What the source raises goes through.
+    Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
+    before it; RuntimeError only where a transport cancels the task that called it.
     """
     own = open_transport(config) if transport is None else None
     runner = _Runner(targets, config, transport or own, meter or Meter())  # type: ignore[arg-type]
