@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Generator, Iterable
 
 from fetcher.sources import Entry
 
@@ -80,6 +80,8 @@ class BufferedReader:
         except BaseException as exc:  # noqa: BLE001  (handed to whoever reads the batches)
             self._error = exc
         finally:
+            if isinstance(self._entries, Generator):  # stopped in the middle, it still has its file open
+                self._entries.close()
             self._ended = True
             self._tell()
 

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -53,9 +53,10 @@ async def fetch_all(
 
     The source is read only as far ahead as the configuration allows, and waits while outcomes are not taken. Without a
     ``transport`` one is opened and closed here. Leaving early cancels what is in flight; wrap the iterator in
-    ``contextlib.aclosing`` to have that done at once.
+    ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed as well.
 
-    Raises nothing of its own: whatever goes wrong with a target is its outcome. What the source raises goes through.
+    Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
+    before it; RuntimeError only where a transport cancels the task that called it.
     """
     own = open_transport(config) if transport is None else None
     runner = _Runner(targets, config, transport or own, meter or Meter())  # type: ignore[arg-type]
@@ -317,7 +318,7 @@ class _Runner:
             journey.exchange = Exchange()  # the one that there is belongs to the hop before
             journey.end_attempt(turn.dead, f"redirect not followed: {times}", None)
         if journey.attempts:  # it was requested before the host was given up: then its own failure stands
-            last = journey.attempts[-1]
+            last = journey.attempts[-1] = replace(journey.attempts[-1], waited=None, wait_reason=None)
             return journey.outcome(Status.FAILED, last.error_kind, last.error_detail)
         return journey.outcome(Status.SKIPPED, turn.dead, f"not requested: {times}")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -270,7 +270,7 @@ class TestPoliteness:
 
         for began in network.began.values():
             assert len(began) == 5
-            assert all(later - earlier >= 0.03 for earlier, later in itertools.pairwise(began))
+            assert all(later - earlier >= 0.03 for earlier, later in pairwise(began))
 
     async def test_slow_answers_do_not_stretch_the_host_delay(self) -> None:
         """All five must be in flight at once; none is answered before."""
@@ -372,6 +372,19 @@ class TestDeadHosts:
         outcomes = await fetched(targets(10), Network(script), host_failures=2, max_attempts=1, concurrency=1)
 
         assert {outcome.status for outcome in outcomes} == {Status.FAILED}
+
+    async def test_a_retry_that_a_dead_host_does_not_get_leaves_the_failure_as_it_was(self) -> None:
+        async def script(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused")
+
+        outcomes = await fetched(
+            targets(4), Network(script), host_failures=3, concurrency=1, backoff_base=300, backoff_max=300
+        )
+        failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED]
+
+        assert len(failed) == 3
+        assert {outcome.error_detail for outcome in failed} == {"refused"}
+        assert {attempt.waited for outcome in failed for attempt in outcome.attempts} == {None}
 
     async def test_a_redirect_to_a_dead_host_fails_with_its_kind_and_without_a_status(self) -> None:
         async def script(request: httpx.Request) -> httpx.Response:
@@ -487,14 +500,13 @@ class TestTrouble:
             for one in source():
                 yield one
 
-        outcomes = []
-        with pytest.raises(OSError, match="disk gone"):
-            async with asyncio.timeout(BOUND):
-                broken = asynchronously() if asynchronous else source()
-                async for outcome in fetch_all(broken, config(), transport=Network()):
-                    outcomes.append(outcome)  # noqa: PERF401  (what came before the error counts)
+        outcomes = fetch_all(asynchronously() if asynchronous else source(), config(), transport=Network())
+        async with asyncio.timeout(BOUND):
+            before = [await anext(outcomes) for _ in range(10)]
+            with pytest.raises(OSError, match="disk gone"):
+                await anext(outcomes)
 
-        assert len(outcomes) == 10
+        assert {outcome.target for outcome in before} == set(targets(10))
 
     async def test_a_transport_that_cancels_its_caller_is_heard(self) -> None:
         async def script(request: httpx.Request) -> httpx.Response:
