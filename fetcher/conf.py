@@ -153,18 +153,7 @@ def _from_settings(cls: type[T]) -> dict[str, Any]:
 
 def fetch_config(overrides: Mapping[str, Any] | None = None) -> FetchConfig:
     """Return the defaults from the settings, with ``overrides`` by field name on top. Raises ConfigError."""
-<<<<<<< HEAD
-    overrides = overrides or {}
-    try:
-        return FetchConfig(**{**_from_settings(CONFIG_FIELDS), **overrides})
-    except ConfigError as exc:
-        setting = f"FETCHER_{exc.name.upper()}"
-        if exc.name in overrides or str(exc).startswith(setting):
-            raise
-        raise ConfigError(exc.name, f"{setting} {exc}") from None
-=======
     return FetchConfig(**{**_from_settings(FetchConfig), **(overrides or {})})
->>>>>>> t-engine
 
 
 def fetcher_settings() -> Settings:
