@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,16 +25,22 @@ def open_arguments(urls: Sequence[str]) -> Iterator[Entry]:
 def open_lines(path: str) -> Iterator[Entry]:
     """Open a file (``-``: standard input) and return its entries. Raises SourceError, now or while reading."""
     if path == "-":
-        if sys.stdin is None:
-            raise SourceError("stdin: cannot be read: it is closed")
-        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
-        stdin = os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
-        return _read(stdin, "stdin", contextlib.nullcontext())
+        return _read(_standard_input(), "stdin", contextlib.nullcontext())
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  (the generator closes it)
     except OSError as exc:
         raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
     return _read(stream, path, stream)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise SourceError("stdin: cannot be read: it is closed")
+    try:
+        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
+        return os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # not a file: a program that calls us has put something else in its place
+        return sys.stdin.buffer
 
 
 def _read(stream: BinaryIO, name: str, closing: contextlib.AbstractContextManager[object]) -> Iterator[Entry]:
