@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from django.conf import settings
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import (
-    CONFIG_FIELDS,
     SECRET_HEADERS,
     ConfigError,
     FetchConfig,
+    check_count,
+    check_seconds,
     parse_count,
     parse_header,
     parse_number,
@@ -44,6 +45,15 @@ class Settings:
     page_limit: int = 1000
     """The most items that one page of a list can have."""
 
+    def __post_init__(self) -> None:
+        check_count("body_file_threshold", self.body_file_threshold, least=0)
+        check_count("fanout_max_urls", self.fanout_max_urls, least=1)
+        check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
+        check_count("page_limit", self.page_limit, least=1)
+
+
+T = TypeVar("T", FetchConfig, Settings)
+
 
 def _list(text: str) -> list[str]:
     return [part for part in text.replace(",", " ").split() if part]
@@ -58,6 +68,15 @@ def _networks(name: str, text: str) -> tuple[AllowedNetwork, ...]:
 
 def _headers(name: str, text: str) -> tuple[tuple[str, str], ...]:
     return tuple(parse_header(name, line) for line in text.splitlines() if line.strip())
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple(
+            (str(header), str(text)) for header, text in (value.items() if isinstance(value, Mapping) else value)
+        )
+    except (TypeError, ValueError):  # its text could be a secret's
+        raise ConfigError("headers", "must be pairs of a header's name and its value") from None
 
 
 def _text(name: str, text: str) -> str:
@@ -99,40 +118,44 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 }
 
 
+_TEXTS = frozenset({"user_agent", "secret_headers", "allowed_networks", "api_access", "body_storage"})
+"""What has no other form than text, once lists are joined."""
+
+
 def read_value(name: str, value: Any) -> Any:
     """Read one value as the option or setting ``name`` would: a string is parsed, anything else passed on.
 
     Raises ConfigError.
     """
-    if name == "allowed_networks" and isinstance(value, list | tuple):
+    if name in ("allowed_networks", "secret_headers") and isinstance(value, list | tuple | set | frozenset):
         value = " ".join(map(str, value))
-    return _READERS[name](name, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _READERS[name](name, value)
+    if name == "headers":
+        return _pairs(value)
+    if name in _TEXTS:
+        raise ConfigError(name, f"must be text, not {value!r}")
+    return value
 
 
-def _from_settings(names: tuple[str, ...]) -> dict[str, Any]:
+def _from_settings(cls: type[T]) -> dict[str, Any]:
     found = {}
-    for name in names:
-        setting = f"FETCHER_{name.upper()}"
-        if hasattr(settings, setting):
-            try:
-                found[name] = read_value(name, getattr(settings, setting))
-            except ConfigError as exc:
-                raise ConfigError(name, f"{setting} {exc}") from None
+    try:
+        for field in fields(cls):
+            setting = f"FETCHER_{field.name.upper()}"
+            if hasattr(settings, setting):
+                found[field.name] = read_value(field.name, getattr(settings, setting))
+        cls(**found)  # here, so that a mistake is known to be a setting's and not an option's
+    except ConfigError as exc:
+        raise ConfigError(exc.name, f"FETCHER_{exc.name.upper()} {exc}") from None
     return found
 
 
 def fetch_config(overrides: Mapping[str, Any] | None = None) -> FetchConfig:
     """Return the defaults from the settings, with ``overrides`` by field name on top. Raises ConfigError."""
-    overrides = overrides or {}
-    try:
-        return FetchConfig(**{**_from_settings(CONFIG_FIELDS), **overrides})
-    except ConfigError as exc:
-        setting = f"FETCHER_{exc.name.upper()}"
-        if exc.name in overrides or str(exc).startswith(setting):
-            raise
-        raise ConfigError(exc.name, f"{setting} {exc}") from None
+    return FetchConfig(**{**_from_settings(FetchConfig), **(overrides or {})})
 
 
 def fetcher_settings() -> Settings:
     """Return the settings beside the fetch options. Raises ConfigError."""
-    return Settings(**_from_settings(tuple(field.name for field in fields(Settings))))
+    return Settings(**_from_settings(Settings))

@@ -236,7 +236,8 @@ class Result(models.Model):
     not_modified result has none. ``detail`` is encoded by ``fetcher.details``.
     """
 
-    id = models.BigIntegerField(primary_key=True)
+    # An auto field although the id is always given: on SQLite only that is the row id itself, without a second index.
+    id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="results", db_index=False)
     target = models.ForeignKey(Target, on_delete=models.PROTECT, related_name="results", db_index=False)
     position = models.BigIntegerField()

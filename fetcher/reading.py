@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Generator, Iterable
 
 from fetcher.sources import Entry
 
-CAPACITY = 10_000
+CAPACITY = 4_000
 """Entries read ahead of planning, at most."""
 FIRST_TICK = 0.05
 """Seconds in which the first entries are collected: fetching should begin at once."""
@@ -80,6 +80,8 @@ class BufferedReader:
         except BaseException as exc:  # noqa: BLE001  (handed to whoever reads the batches)
             self._error = exc
         finally:
+            if isinstance(self._entries, Generator):  # stopped in the middle, it still has its file open
+                self._entries.close()
             self._ended = True
             self._tell()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import connections
+from django.db import connection, connections
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +21,9 @@ class Writer:
     """Runs synchronous store functions one after the other. Use as ``async with Writer() as writer``."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trawl-writer")
+        self._thread = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="trawl-writer", initializer=_without_query_log
+        )
 
     async def __aenter__(self) -> Writer:
         return self
@@ -36,3 +38,12 @@ class Writer:
     def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue a call and return the future of its result."""
         return asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+
+
+def _without_query_log() -> None:
+    """Keep Django from logging this thread's statements.
+
+    With ``DEBUG`` it would keep the text of the last 9,000, some hundred megabytes here, and ask SQLite to quote every
+    parameter for it.
+    """
+    connection.make_debug_cursor = connection.make_cursor  # type: ignore[method-assign,assignment]

@@ -29,7 +29,7 @@ def database(url: str) -> dict[str, Any]:
         config["OPTIONS"] = {
             # Readers never block the writer, writers queue up instead of failing, and a crash of the process loses
             # nothing that was committed (a power cut may lose the last commits: synchronous=NORMAL).
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
         }

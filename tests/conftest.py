@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 
 from fetcher.demo.origin import Origin, ThreadedOrigin
@@ -13,6 +14,9 @@ from tests.support.granian import PackageMissing, running_httpbin, running_proje
 from tests.support.nginx import Nginx, NginxMissing, running_nginx
 from tests.support.processes import unavailable
 
+# No deadline for an example: a busy machine would fail what is right.
+hypothesis.settings.register_profile("trawl", deadline=None)
+hypothesis.settings.load_profile("trawl")
 
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
 

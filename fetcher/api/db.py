@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, reset_queries
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,8 +25,10 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
 
 def _fresh(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    # No request begins or ends in these threads, so nothing else looks at the age and health of their connections.
+    # No request begins or ends in these threads, so nothing else looks at the age and health of their connections, or
+    # empties the log of queries that DEBUG keeps.
     close_old_connections()
+    reset_queries()
     try:
         return function(*args, **kwargs)
     finally:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from fetcher.api import views
-from fetcher.api.fanout import Expression, Report, fanout_view
+from fetcher.api.fanout import Report, fanout_view
 from fetcher.engine.urls import Url
+from fetcher.extraction import Extract
 
 
-async def _fan_out(urls: list[Url], extract: Expression | None) -> Report:
+async def _fan_out(urls: list[Url], extract: Extract | None) -> Report:
     # Only this address fetches: the engine is loaded when it is first asked for.
-    from fetcher.service import fan_out  # type: ignore[import-not-found, unused-ignore]
+    from fetcher.fanout import fan_out
 
-    report: Report = await fan_out(urls, extract)
-    return report
+    return await fan_out(urls, extract=extract)
 
 
 app_name = "fetcher"

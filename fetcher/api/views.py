@@ -84,18 +84,17 @@ async def run_results(request: HttpRequest, given: dict[str, Any], run: int) -> 
     wanted = request.get_preferred_type([JSON, NDJSON])
     if wanted is None:
         raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept must allow {JSON} or {NDJSON}.")
-    if not await in_thread(Run.objects.filter(id=_key(run)).exists):
-        raise not_found(f"There is no run {run}.")
     kind = f"results:{run}"
     after = decode_cursor(kind, given["cursor"]) if "cursor" in given else 0
     read = _reader(run, given)
     if wanted == NDJSON:
         if "limit" in given:
             raise Problem(HTTPStatus.BAD_REQUEST, "limit is for pages; a stream has all.", parameter="limit")
+        await in_thread(_check_run, run)
         headers = {"Content-Type": NDJSON, "Vary": "Accept", "Cache-Control": "no-store"}
         return streaming_response(request, partial(_lines, read, after), headers)
     limit = given.get("limit") or default_limit()
-    page = await in_thread(_result_page, read, after, limit, kind)
+    page = await in_thread(_result_page, run, read, after, limit, kind)
     return json_response(request, page, {"Vary": "Accept", **link_headers(request, page)})
 
 
@@ -109,7 +108,13 @@ def _reader(run: int, given: dict[str, Any]) -> partial[list[int]]:
     return partial(results.page, run, hosts=given.get("host", ()), unsuccessful=unsuccessful)
 
 
-def _result_page(read: partial[list[int]], after: int, limit: int, kind: str) -> payloads.Page:
+def _check_run(run: int) -> None:
+    if not Run.objects.filter(id=_key(run)).exists():
+        raise not_found(f"There is no run {run}.")
+
+
+def _result_page(run: int, read: partial[list[int]], after: int, limit: int, kind: str) -> payloads.Page:
+    _check_run(run)
     ids = read(after=after, limit=limit + 1)
     following = encode_cursor(kind, ids[limit - 1]) if len(ids) > limit else None
     return payloads.Page(payloads.result_items(ids[:limit]), following)

@@ -7,6 +7,7 @@ redirects, none of which are wanted here, and costs more than the request itself
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 
@@ -21,6 +22,8 @@ from fetcher.engine.urls import Url, join_url, parse_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONDITIONAL_HEADERS = frozenset({"if-none-match", "if-modified-since"})
+_VALIDATED = frozenset({"GET", "HEAD"})
+"""With other methods If-None-Match means something else: do not act on what exists (RFC 9110, section 13.1.2)."""
 _CONTENT_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
 _DRAINED = 64 * 2**10
 """Bytes of a redirect's body that are read to keep the connection; a longer one is cut off."""
@@ -83,8 +86,8 @@ class Client:
         Methods change as in RFC 9110, section 15.4; secrets are dropped when the origin changes. Raises InvalidUrl,
         TooManyRedirects.
         """
-        location = exchange.header("location")
-        if exchange.status not in REDIRECTS or location is None or self._config.max_redirects == 0:
+        location = self._redirects_to(exchange)
+        if location is None:
             return None
         if hop.number >= self._config.max_redirects:
             raise TooManyRedirects(f"more than {self._config.max_redirects} redirects (--max-redirects)", answered=True)
@@ -96,6 +99,16 @@ class Client:
         if url.origin != hop.url.origin:
             headers = tuple(pair for pair in headers if not self._config.is_secret(*pair))
         return Hop(url, method, headers, body, hop.validators, hop.number + 1)
+
+    def _redirects_to(self, exchange: Exchange) -> str | None:
+        """Return the Location that is to be followed; an empty one would lead back to where it came from."""
+        if exchange.status not in REDIRECTS or self._config.max_redirects == 0:
+            return None
+        location = exchange.header("location")
+        # Header values are read as Latin-1, but servers that do not encode their Location send UTF-8.
+        with contextlib.suppress(UnicodeDecodeError):
+            location = location and location.encode("latin-1").decode()
+        return location or None
 
     async def send(self, hop: Hop, exchange: Exchange, *, budget: float) -> None:
         """Send one hop and read its answer into ``exchange`` within ``budget`` seconds.
@@ -126,14 +139,13 @@ class Client:
 
     def _request(self, hop: Hop, exchange: Exchange) -> httpx.Request:
         headers = hop.headers
-        names = {name.lower() for name, _ in headers}
-        if hop.validators and hop.validators.url == hop.url.href and not names & CONDITIONAL_HEADERS:
+        fits = hop.validators and hop.validators.url == hop.url.href and hop.method in _VALIDATED
+        if hop.validators and fits and not _conditional(headers):
             headers = (*headers, *conditional_headers(hop.validators))
-            exchange.conditional = True
-        else:
-            exchange.conditional = bool(names & CONDITIONAL_HEADERS)
+        exchange.conditional = _conditional(headers)
         try:
-            resolved = [(name, resolve_header(name, value)) for name, value in headers]
+            # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
+            resolved = [(name.encode(), resolve_header(name, value).encode("latin-1")) for name, value in headers]
         except ConfigError as exc:
             raise FetchError(str(exc), kind=ErrorKind.INTERNAL) from None
         try:
@@ -155,8 +167,7 @@ class Client:
             exchange.headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in
                                      response.headers.raw)  # fmt: skip
             exchange.status = response.status_code
-            followed = exchange.status in REDIRECTS and self._config.max_redirects and exchange.header("location")
-            if followed:
+            if self._redirects_to(exchange) is not None:
                 await _drain(response)
             else:
                 exchange.body = await self._read(request, response)
@@ -190,6 +201,10 @@ async def _drain(response: httpx.Response) -> None:
         read += len(chunk)
         if read > _DRAINED:
             break
+
+
+def _conditional(headers: Headers) -> bool:
+    return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
 def conditional_headers(validators: Validators) -> Headers:

@@ -90,32 +90,19 @@ class FetchConfig:
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "per_host", "max_attempts", "max_body", "look_ahead"):
-            self._at_least(name, 1)
+            check_count(name, getattr(self, name), least=1)
         for name in ("host_failures", "max_redirects"):
-            self._at_least(name, 0)
+            check_count(name, getattr(self, name), least=0)
         for name in ("host_delay", "backoff_base", "backoff_max", "max_retry_after"):
-            self._seconds(name, zero=True)
+            check_seconds(name, getattr(self, name), zero=True)
         for name in ("connect_timeout", "read_timeout", "deadline", "total_deadline"):
-            self._seconds(name, zero=False)
+            check_seconds(name, getattr(self, name), zero=False)
         if self.concurrency > 10_000:
             raise ConfigError("concurrency", f"must be at most 10000, not {self.concurrency}")
+        if not _VALUE.fullmatch(self.user_agent):
+            raise ConfigError("user_agent", "has a line break or another character that cannot be sent")
         for header, value in self.headers:
             check_header(header, value)
-        try:
-            check_header("User-Agent", self.user_agent)
-        except ConfigError as exc:
-            raise ConfigError("user_agent", str(exc)) from None
-
-    def _at_least(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
-
-    def _seconds(self, name: str, *, zero: bool) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-            least = "0 or more" if zero else "more than 0"
-            raise ConfigError(name, f"must be a number of seconds, {least}, not {value!r}")
 
     def is_secret(self, name: str, value: str) -> bool:
         """Whether a header's value must not be shown or follow a redirect elsewhere."""
@@ -123,6 +110,20 @@ class FetchConfig:
 
 
 CONFIG_FIELDS = tuple(field.name for field in fields(FetchConfig))
+
+
+def check_count(name: str, value: object, *, least: int) -> None:
+    """Refuse what is no whole number of at least ``least``. Raises ConfigError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
+
+
+def check_seconds(name: str, value: object, *, zero: bool) -> None:
+    """Refuse what is no finite number of seconds; ``zero`` says whether 0 is one. Raises ConfigError."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        least = "0 or more" if zero else "more than 0"
+        raise ConfigError(name, f"must be a number of seconds, {least}, not {value!r}")
 
 
 def parse_number(name: str, text: str) -> float:

@@ -147,10 +147,8 @@ def _classify(exc: httpx.TransportError | httpx.InvalidURL) -> tuple[ErrorKind, 
             return ErrorKind.CONNECT, True
         case httpx.LocalProtocolError():
             return ErrorKind.PROTOCOL, False
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
+        case httpx.NetworkError() | httpx.ProtocolError():
             return ErrorKind.PROTOCOL, True
-        case httpx.DecodingError():
-            return ErrorKind.DECODING, False
         case httpx.ProxyError():
             return ErrorKind.CONNECT, True
         case _:

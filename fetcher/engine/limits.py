@@ -76,7 +76,7 @@ class HostQueues(Generic[T]):
         An entry that was kept back goes before the others too: it has waited longest.
         """
         state = self._state(host)
-        if at is not None and at > now:
+        if at is not None and at > now and state.dead is None:
             state.delayed += 1
             heapq.heappush(self._timers, (at, next(self._order), host, entry))
             return
@@ -87,7 +87,10 @@ class HostQueues(Generic[T]):
         self._offer(host, state, now)
 
     def pop(self, now: float) -> Turn[T] | None:
-        """Take the next turn, or return None where nobody may go now. ``release`` gives the slot back."""
+        """Take the next turn, or return None where nobody may go now. ``release`` gives the slot back.
+
+        Ask ``wake_at`` again after either.
+        """
         self._run_timers(now)
         while self._turns:
             host = self._turns.popleft()
@@ -117,7 +120,10 @@ class HostQueues(Generic[T]):
         self._forget_if_idle(host, state, now)
 
     def pause(self, host: str, *, until: float) -> None:
-        """Ask nothing more of a host until then; an earlier end never shortens a pause."""
+        """Ask nothing more of a host until then; an earlier end never shortens a pause.
+
+        As ``answered`` and ``failed``, called by whoever holds a turn of the host.
+        """
         state = self._state(host)
         state.open_at = max(state.open_at, until)
 
@@ -128,11 +134,15 @@ class HostQueues(Generic[T]):
         state.dead = None
 
     def failed(self, host: str, kind: ErrorKind, *, now: float) -> None:
-        """Note a failure without any answer; enough of them in a row and the host is dead."""
+        """Note a failure without any answer; enough of them in a row and the host is dead.
+
+        What was kept back for a dead host is kept no longer.
+        """
         state = self._state(host)
         state.failures += 1
         if self._host_failures and state.failures >= self._host_failures:
             state.dead = kind
+            self._end_delays(host, state)
             self._offer(host, state, now)
 
     def is_dead(self, host: str) -> bool:
@@ -163,15 +173,26 @@ class HostQueues(Generic[T]):
         if self._may_go(state, now):
             state.listed = True
             self._turns.append(host)
-        elif state.open_at > now and (state.timer is None or state.timer < state.open_at):
+        elif state.open_at > now:
+            self._set_timer(host, state)
+
+    def _set_timer(self, host: str, state: HostState[T]) -> None:
+        if state.timer is None or state.timer < state.open_at:
             state.timer = state.open_at
             heapq.heappush(self._timers, (state.open_at, next(self._order), host, None))
+
+    def _end_delays(self, host: str, state: HostState[T]) -> None:
+        if state.delayed:
+            state.ready.extend(entry for _, _, name, entry in self._timers if name == host and entry is not None)
+            self._timers = [timer for timer in self._timers if timer[2] != host or timer[3] is None]
+            heapq.heapify(self._timers)
+            state.delayed = 0
 
     def _run_timers(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
             at, _, host, entry = heapq.heappop(self._timers)
             state = self._hosts.get(host)
-            if state is None:  # the host was forgotten while nothing of it was waiting
+            if state is None:  # a timer of before its last pause; the host was forgotten since
                 continue
             if entry is not None:
                 state.delayed -= 1
@@ -179,11 +200,14 @@ class HostQueues(Generic[T]):
             elif state.timer == at:
                 state.timer = None
             self._offer(host, state, now)
+            self._forget_if_idle(host, state, now)
 
     def _forget_if_idle(self, host: str, state: HostState[T], now: float) -> None:
-        if not state.idle or state.listed:
+        if not state.idle:
             return
-        if state.failures or state.open_at > now:
+        if state.open_at > now:  # until then it must be remembered, however many hosts there are
+            self._set_timer(host, state)
+        elif state.failures:
             self._remembered[host] = None
             while len(self._remembered) > REMEMBERED_HOSTS:
                 oldest, _ = self._remembered.popitem(last=False)

@@ -130,7 +130,8 @@ def parse_retry_after(value: str, *, now: float, longest: float) -> float | None
     value = value.strip()
     if value.isascii() and value.isdigit():
         # Digits enough for any sane wait; int() of a header-sized number would be a way to burn our time.
-        return min(float(value[:12]), longest) if len(value) <= 12 else longest
+        digits = value.lstrip("0")
+        return min(float(digits or 0), longest) if len(digits) <= 12 else longest
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, IndexError, OverflowError):

@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -53,19 +53,23 @@ async def fetch_all(
 
     The source is read only as far ahead as the configuration allows, and waits while outcomes are not taken. Without a
     ``transport`` one is opened and closed here. Leaving early cancels what is in flight; wrap the iterator in
-    ``contextlib.aclosing`` to have that done at once.
+    ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed as well.
 
-    Raises nothing of its own: whatever goes wrong with a target is its outcome. What the source raises goes through.
+    Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
+    before it; RuntimeError only where a transport cancels the task that called it.
     """
     own = open_transport(config) if transport is None else None
     runner = _Runner(targets, config, transport or own, meter or Meter())  # type: ignore[arg-type]
     try:
-        async for outcome in runner.outcomes():
-            yield outcome
+        async with contextlib.aclosing(runner.outcomes()) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
     finally:
-        await runner.close()
-        if own is not None:
-            await own.aclose()
+        try:
+            await runner.close()
+        finally:
+            if own is not None:
+                await own.aclose()
 
 
 @dataclass(slots=True, eq=False)
@@ -180,17 +184,19 @@ class _Runner:
         self._timer: asyncio.TimerHandle | None = None
         self._feeder: asyncio.Task[None] | None = None
         self._fed = False
+        self._closing = False
+        self._held = 0
         self._defect: BaseException | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def outcomes(self) -> AsyncIterator[Outcome]:
+    async def outcomes(self) -> AsyncGenerator[Outcome, None]:
         self._feeder = asyncio.create_task(self._feed())
-        while not (self._fed and self.meter.held == 0):
+        while not (self._fed and self._held == 0):
             outcome = await self._out.get()
             if outcome is None:
                 break
-            self.meter.held -= 1
-            if self.meter.held < self._limit:
+            self._hold(-1)
+            if self._held < self._limit:
                 self._room.set()
             yield outcome
         if self._defect is not None:
@@ -198,6 +204,8 @@ class _Runner:
         await self._feeder  # raises what the source raised
 
     async def close(self) -> None:
+        self._closing = True
+        self._hold(-self._held)
         if self._timer:
             self._timer.cancel()
         tasks = [task for task in (self._feeder, *self._workers) if task is not None]
@@ -205,26 +213,28 @@ class _Runner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _hold(self, change: int) -> None:
+        # Counted apart from the meter, which is the caller's and may outlive this run.
+        self._held += change
+        self.meter.held += change
+
     # The source
 
     async def _feed(self) -> None:
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                source = _as_async(self._targets)
-                if hasattr(source, "aclose"):
-                    stack.push_async_callback(source.aclose)
+            async with contextlib.aclosing(_as_async(self._targets)) as source:
                 async for target in source:
                     self._accept(target)
-                    if self.meter.held >= self._limit:
+                    if self._held >= self._limit:
                         self._room.clear()
                         await self._room.wait()
         finally:
             self._fed = True
-            if self.meter.held == 0:  # nothing is on its way that would wake the reader; so the queue is empty
+            if self._held == 0:  # nothing is on its way that would wake the reader; so the queue is empty
                 self._out.put_nowait(None)
 
     def _accept(self, target: Target) -> None:
-        self.meter.held += 1
+        self._hold(1)
         self._queues.push(target.host, _Journey(target), now=self._loop.time())
         self._wake()
 
@@ -243,16 +253,20 @@ class _Runner:
             worker.add_done_callback(self._worker_ended)
 
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        """Workers end by being cancelled. One that ended otherwise is a defect, which must not pass unseen."""
-        if not worker.cancelled() and (defect := worker.exception()) is not None:
-            self._defect = defect
-            while not self._out.empty():
-                self._out.get_nowait()
-            self._out.put_nowait(None)
+        """Workers end by being cancelled at the close. One that ended otherwise is a defect, not to pass unseen."""
+        if self._closing:
+            return
+        # Cancelled from elsewhere (a transport that cancels its caller), it would leave a target without an outcome.
+        self._defect = RuntimeError("a worker was cancelled") if worker.cancelled() else worker.exception()
+        while not self._out.empty():
+            self._out.get_nowait()
+        self._out.put_nowait(None)
 
     async def _work(self) -> None:
         while True:
             turn = self._queues.pop(self._loop.time())
+            # Also with a turn in hand: taking it may have begun a host delay, at whose end another worker must wake.
+            self._arm()
             if turn is None:
                 await self._rest()
                 continue
@@ -264,7 +278,6 @@ class _Runner:
 
     async def _rest(self) -> None:
         """Wait until there may be a turn again."""
-        self._arm()
         future = self._loop.create_future()
         self._idle.append(future)
         await future
@@ -302,9 +315,10 @@ class _Runner:
     def _skip(self, journey: _Journey, turn: Turn[_Journey]) -> Outcome:
         times = f"{turn.host} gave no answer {self._config.host_failures} times in a row (--host-failures)"
         if journey.redirects:
+            journey.exchange = Exchange()  # the one that there is belongs to the hop before
             journey.end_attempt(turn.dead, f"redirect not followed: {times}", None)
         if journey.attempts:  # it was requested before the host was given up: then its own failure stands
-            last = journey.attempts[-1]
+            last = journey.attempts[-1] = replace(journey.attempts[-1], waited=None, wait_reason=None)
             return journey.outcome(Status.FAILED, last.error_kind, last.error_detail)
         return journey.outcome(Status.SKIPPED, turn.dead, f"not requested: {times}")
 
@@ -313,8 +327,7 @@ class _Runner:
         journey.exchange = exchange = Exchange()
         try:
             hop = journey.hop = journey.hop or self._client.first_hop(journey.target)
-            await self._send(journey, hop)
-            self._queues.answered(host)
+            await self._send(journey, hop, host)
             following = self._client.next_hop(hop, exchange)
         except FetchError as exc:
             return self._failed(journey, host, exc)
@@ -329,7 +342,7 @@ class _Runner:
             return None
         return self._judge(journey, host)
 
-    async def _send(self, journey: _Journey, hop: Hop) -> None:
+    async def _send(self, journey: _Journey, hop: Hop, host: str) -> None:
         began = self._loop.time()
         assert journey.first_at is not None
         left = self._config.total_deadline - (began - journey.first_at)
@@ -342,6 +355,8 @@ class _Runner:
             await self._client.send(hop, journey.exchange, budget=budget)
         finally:
             journey.spend(self._loop.time() - began)
+            if journey.exchange.status is not None:  # a sign of life, whatever became of the body
+                self._queues.answered(host)
 
     # The verdict
 
@@ -400,10 +415,14 @@ def _out_of_time(left: float, config: FetchConfig) -> str:
     return f"the attempt took longer than {config.deadline:g} s (--deadline)"
 
 
-async def _as_async(targets: Iterable[Target] | AsyncIterable[Target]) -> AsyncIterator[Target]:
+async def _as_async(targets: Iterable[Target] | AsyncIterable[Target]) -> AsyncGenerator[Target, None]:
     if isinstance(targets, AsyncIterable):
-        async for target in targets:
-            yield target
+        async with contextlib.AsyncExitStack() as stack:
+            source = aiter(targets)
+            if isinstance(source, AsyncGenerator):
+                stack.push_async_callback(source.aclose)
+            async for target in source:
+                yield target
     else:
         for target in targets:
             yield target

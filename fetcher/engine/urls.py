@@ -74,7 +74,8 @@ def join_url(base: str, location: str) -> Url:
     try:
         parsed = ada_url.URL(location, base)
     except ValueError:
-        raise InvalidUrl(f"redirect to what is no URL: {location[:200]!r}") from None
+        shown = "" if "@" in location else f": {location[:200]!r}"  # a password is not shown
+        raise InvalidUrl(f"redirect to what is no URL{shown}") from None
     return _checked(parsed)
 
 
@@ -104,6 +105,8 @@ def _refuse_disguises(text: str) -> None:
 
 
 def _why(text: str) -> str:
+    if "@" in text:  # what is repeated here may be a password
+        return "is not a valid URL; where it has a user name or password, send them in an Authorization header instead"
     if re.match(r"(?:[\w-]+\.)+[A-Za-z]{2,}(?:[:/?#]|$)|localhost\b|\d+(?:\.\d+){3}\b", text):
         return f"has no scheme; write https://{text[:100]}"
     return "is not a URL" if "://" not in text else "is not a valid URL: its host or port cannot be read"
@@ -113,6 +116,8 @@ def _checked(parsed: ada_url.URL) -> Url:
     scheme = parsed.protocol[:-1]
     if scheme not in _DEFAULT_PORTS:
         raise InvalidUrl(f"the scheme {scheme!r} is not supported; only http and https are")
+    if len(parsed.href) > MAX_LENGTH:
+        raise InvalidUrl(f"longer than {MAX_LENGTH} characters when encoded")
     if parsed.username or parsed.password:
         raise InvalidUrl("contains a user name or password; send them in an Authorization header instead")
     hostname = parsed.hostname

@@ -9,7 +9,7 @@ from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Target
 from fetcher.engine.urls import parse_url
 
-_USERINFO = re.compile(r"(?<=//)[^/?#]*@")
+_USERINFO = re.compile(r"^((?:https?:|[a-z][a-z0-9+.-]*:(?=//))?/*).*@", re.DOTALL | re.IGNORECASE)
 _SHOWN = 200
 
 
@@ -46,7 +46,10 @@ def entry_for_url(source: str, line: int, text: str) -> Entry:
 
 
 def redacted(text: str) -> str:
-    """Return rejected input as it may be shown and stored: printable, short, without user name and password."""
-    text = _USERINFO.sub("***@", text)
+    """Return rejected input as it may be shown and stored: printable, short, without user name and password.
+
+    What was rejected may have them anywhere, and a password may have any character: all before the last @ goes.
+    """
+    text = _USERINFO.sub(r"\1***@", text)
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: _SHOWN + 1])
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

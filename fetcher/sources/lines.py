@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,24 +25,31 @@ def open_arguments(urls: Sequence[str]) -> Iterator[Entry]:
 def open_lines(path: str) -> Iterator[Entry]:
     """Open a file (``-``: standard input) and return its entries. Raises SourceError, now or while reading."""
     if path == "-":
-        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
-        return _read(os.fdopen(sys.stdin.fileno(), "rb", closefd=False), "stdin")
+        return _read(_standard_input(), "stdin", contextlib.nullcontext())
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  (the generator closes it)
     except OSError as exc:
         raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
-    return _read(stream, path)
+    return _read(stream, path, stream)
 
 
-def _read(stream: BinaryIO, name: str) -> Iterator[Entry]:
-    with contextlib.ExitStack() as stack:
-        if name != "stdin":
-            stack.enter_context(stream)
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise SourceError("stdin: cannot be read: it is closed")
+    try:
+        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
+        return os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # not a file: a program that calls us has put something else in its place
+        return sys.stdin.buffer
+
+
+def _read(stream: BinaryIO, name: str, closing: contextlib.AbstractContextManager[object]) -> Iterator[Entry]:
+    with closing:
         number = 0
         try:
-            while raw := stream.readline(MAX_LINE):
+            while raw := stream.readline(MAX_LINE + 1):
                 number += 1
-                whole = raw.endswith(b"\n") or len(raw) < MAX_LINE
+                whole = raw.endswith(b"\n") or len(raw) <= MAX_LINE
                 if not whole:
                     _skip_line(stream)
                 entry = _entry(name, number, raw, whole=whole)
@@ -59,16 +67,15 @@ def _skip_line(stream: BinaryIO) -> None:
 def _entry(name: str, number: int, raw: bytes, *, whole: bool) -> Entry | None:
     if number == 1:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = raw.decode().strip(" \t\r\n")
-    except UnicodeDecodeError:
-        text = raw.decode(errors="replace").strip(" \t\r\n")
-        reason = f"longer than {MAX_LINE} bytes" if not whole else "is not valid UTF-8"
-        return Entry(name, number, value=redacted(text), reason=reason)
-    if not text or text.startswith("#"):
+    text = raw.decode(errors="replace").strip(" \t\r\n")
+    if text.startswith("#") or (whole and not text):
         return None
     if not whole:
         return Entry(name, number, value=redacted(text), reason=f"longer than {MAX_LINE} bytes")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return Entry(name, number, value=redacted(text), reason="is not valid UTF-8")
     return entry_for_url(name, number, text)
 
 

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import httpx
 
 from fetcher.engine.addresses import AddressPolicy
@@ -26,9 +28,13 @@ from fetcher.engine.transport.wire import WIRE, Wire
 
 __all__ = ["WIRE", "Wire", "open_transport"]
 
+# Reading the bundle takes some 50 ms, too long for a transport that a web view opens for a few requests. The context
+# keeps nothing of a connection.
+_default_context = cache(verifying_context)
+
 
 def open_transport(config: FetchConfig) -> httpx.AsyncBaseTransport:
     """Return a transport for ``config``. To be called, used and closed inside one event loop."""
-    dialler = Dialler(AddressPolicy(config.allowed_networks), Resolver(), verifying_context())
+    dialler = Dialler(AddressPolicy(config.allowed_networks), Resolver(), _default_context())
     timeouts = {"connect": config.connect_timeout, "read": config.read_timeout, "write": config.read_timeout}
     return HttpTransport(dialler, IdlePool(config.concurrency), timeouts)

@@ -51,7 +51,7 @@ def tls_failure(exc: Exception, host: str) -> httpx.TransportError:
         case httpx.TransportError():
             return exc
         case ssl.SSLCertVerificationError():
-            return TlsError(f"certificate verify failed: {exc.verify_message or _words(exc)}", permanent=True)
+            return TlsError(f"certificate verify failed: {_words(exc)}", permanent=True)
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
             return TlsError(f"{host} does not speak TLS at this port", permanent=False)
         case ssl.SSLError():
@@ -73,6 +73,8 @@ def exchange_failure(exc: Exception) -> httpx.TransportError:
             return httpx.LocalProtocolError(f"the request cannot be sent: {_short(str(exc))}")
         case ssl.SSLError():
             return httpx.ReadError(f"the TLS connection broke: {_words(exc)}")
+        case EOFError():
+            return httpx.RemoteProtocolError(str(exc))
         case ConnectionError():
             return httpx.ReadError("the server broke off the connection")
         case OSError():
@@ -93,8 +95,11 @@ def _protocol(text: str) -> str:
 
 def _words(exc: BaseException) -> str:
     """Return the system's own words, without numbers, class names or source positions."""
-    if isinstance(exc, ssl.SSLError) and exc.reason:
-        return exc.reason.lower().replace("_", " ")
+    # OpenSSL's errors carry these attributes, those that Python makes itself do not.
+    if isinstance(exc, ssl.SSLError) and (reason := getattr(exc, "verify_message", None)):
+        return str(reason)
+    if isinstance(exc, ssl.SSLError) and (reason := getattr(exc, "reason", None)):
+        return str(reason).lower().replace("_", " ")
     if isinstance(exc, OSError) and exc.errno and not isinstance(exc, ssl.SSLError):
         return os.strerror(exc.errno).lower()
     return _short(str(exc)) or type(exc).__name__

@@ -48,9 +48,12 @@ class Dialler:
                 with _clock(wire, "dns", when=not _is_literal(host)):
                     addresses = await self._allowed(host, port)
                 with _clock(wire, "connect"):
-                    sock, address = await _first_connected(addresses, port)
-                wire.address = address
-                return await self._wrap(sock, address, host if scheme == "https" else None, wire)
+                    stream = await _open(*await _first_connected(addresses, port))
+                wire.address = stream.address
+                if scheme == "https":
+                    with _clock(wire, "tls"):
+                        await self._secure(stream, host)
+                return stream
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
 
@@ -67,27 +70,46 @@ class Dialler:
             raise BlockedAddress(reasons if _is_literal(host) else f"{host}: {reasons}")
         return _interleaved(allowed)[:_TRIED]
 
-    async def _wrap(self, sock: socket.socket, address: str, tls_host: str | None, wire: Wire) -> Stream:
+    async def _secure(self, stream: Stream, host: str) -> None:
+        # In two steps, the plain connection first: cancelled early, a loop that does both at once forgets the socket.
         loop = asyncio.get_running_loop()
+        plain = stream.transport
+        if plain is None:
+            raise tls_failure(ConnectionResetError(), host)
         try:
-            if tls_host is None:
-                return (await loop.create_connection(lambda: Stream(address), sock=sock))[1]
-            with _clock(wire, "tls"):
-                _, stream = await loop.create_connection(
-                    lambda: Stream(address),
-                    sock=sock,
-                    ssl=self._ssl_context,
-                    server_hostname=tls_host.rstrip("."),
-                    # The outer bound is the one that counts: the loop's own must not come before it.
-                    ssl_handshake_timeout=_NEVER,
-                )
-                return stream
+            secured = await loop.start_tls(
+                plain,
+                stream,
+                self._ssl_context,
+                server_hostname=host.rstrip("."),
+                # The outer bound is the one that counts: the loop's own must not come before it.
+                ssl_handshake_timeout=_NEVER,
+            )
+            if secured is None:
+                raise EOFError
         except FOREIGN as exc:
-            sock.close()
-            raise (connect_failure(exc, address) if tls_host is None else tls_failure(exc, tls_host)) from exc
+            _abort(plain)
+            raise tls_failure(exc, host) from exc
         except BaseException:
-            sock.close()
+            _abort(plain)
             raise
+        stream.connection_made(secured)
+
+
+async def _open(sock: socket.socket, address: str) -> Stream:
+    try:
+        return (await asyncio.get_running_loop().create_connection(lambda: Stream(address), sock=sock))[1]
+    except FOREIGN as exc:
+        sock.close()
+        raise connect_failure(exc, address) from exc
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _abort(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.abort()
 
 
 def _is_literal(host: str) -> bool:

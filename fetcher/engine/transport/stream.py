@@ -33,6 +33,11 @@ class Stream(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        """The event loop's end of the connection, None when it is gone."""
+        return self._transport
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing waits to be read: what an idle one has to be for another use."""
         if self._ended or self._buffer or self._transport is None or self._transport.is_closing():
@@ -121,6 +126,8 @@ class Stream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        # A transport that is gone must not be asked to abort any more.
+        self._transport = None
         self._end(exc)
 
     def pause_writing(self) -> None:  # noqa: D102

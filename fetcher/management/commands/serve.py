@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import socket
 from argparse import ArgumentParser
 from typing import Any
@@ -76,12 +78,34 @@ class Command(BaseCommand):
             self.stdout.flush()
 
         server.on_startup(announce)
+        _obey_signals_while_starting()
         try:
             server.serve()
         except SystemExit:
             # Ctrl-C reaches the workers as well; one that was quicker than this process counts as crashed there.
             if not server.interrupt_signal:
                 raise CommandError("A worker stopped unexpectedly; what it wrote above says why.") from None
+
+
+def _obey_signals_while_starting() -> None:
+    """Let a worker that has not set its own handlers yet die of a signal.
+
+    It inherits this process's handlers, which would only note the signal and wait for a loop that runs elsewhere.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def reset() -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=reset)
 
 
 def application() -> str:

@@ -11,6 +11,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from fetcher.api import views
+from fetcher.models import Result
 from tests.rows import NOON, detail_of, make_body, make_result, make_run, make_shard, make_target, zlib_body
 
 RUNS = "/api/v1/runs/"
@@ -167,6 +168,16 @@ class TestNdjson:
         lines = [json.loads(line) for line in answer.body.decode().splitlines()]
         assert lines == api.get(results_of(run)).json()["items"]
         assert len(lines) == 5
+
+    def test_reads_on_only_as_the_reader_does(self, client, transactional_db, monkeypatch):
+        monkeypatch.setattr(views, "STREAM_PAGE", 2)
+        run = make_run()
+        for index in range(5):
+            make_result(run, f"https://example.com/{index}")
+        stream = client.get(results_of(run), headers={"accept": self.NDJSON}).streaming_content
+        assert next(stream).count(b"\n") == 2
+        Result.objects.all().delete()
+        assert list(stream) == []
 
     def test_keeps_the_filters(self, api):
         run = make_run()

@@ -56,7 +56,7 @@ def test_options_go_over_the_settings_and_lists_are_added_to():
         (("--deadline", "0"), "argument --deadline: must be a number of seconds, more than 0"),
         (("--max-attempts", "0"), "argument --max-attempts: must be a whole number of at least 1"),
         (("--concurrency", "10001"), "argument --concurrency: must be at most 10000"),
-        (("--user-agent", "two\nlines"), "argument --user-agent: the value of User-Agent has a line break"),
+        (("--user-agent", "two\nlines"), "argument --user-agent: has a line break"),
     ],
 )
 def test_a_value_out_of_range_is_a_usage_error(arguments, text):

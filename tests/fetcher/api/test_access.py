@@ -1,0 +1,68 @@
+"""Who may read."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+
+from fetcher.api.access import is_loopback
+
+RUNS = "/api/v1/runs/"
+
+
+@pytest.mark.parametrize(
+    ("address", "ours"),
+    [
+        ("127.0.0.1", True), ("127.8.9.10", True), ("::1", True), ("::ffff:127.0.0.1", True),
+        ("10.0.0.1", False), ("::ffff:10.0.0.1", False), ("0.0.0.0", False), ("", False), ("localhost", False),
+    ],
+)  # fmt: skip
+def test_is_loopback(address, ours):
+    assert is_loopback(address) is ours
+
+
+class TestLoopback:
+    @pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
+    def test_lets_this_machine_read(self, api, peer):
+        assert api.get(RUNS, peer=peer).status == 200
+
+    @pytest.mark.parametrize("path", [RUNS, "/api/v1/nothing/", "/api/v1/runs", "/api/v1/fanout/"])
+    def test_refuses_every_other_peer_everywhere(self, api, path):
+        answer = api.get(path, peer="192.0.2.7")
+        assert answer.status == 403
+        assert "FETCHER_API_ACCESS=login" in answer.detail
+
+    @pytest.mark.parametrize("header", ["forwarded", "x_forwarded_for", "x_real_ip"])
+    def test_refuses_what_came_through_a_proxy(self, api, header):
+        answer = api.get(RUNS, **{header: "127.0.0.1"})
+        assert answer.status == 403
+        assert "through a proxy" in answer.detail
+
+
+class TestLogin:
+    @pytest.fixture(autouse=True)
+    def login_is_asked(self, settings):
+        settings.FETCHER_API_ACCESS = "login"
+
+    @pytest.mark.parametrize("path", [RUNS, "/api/v1/nothing/", "/api/v1/runs/1/", "/api/v1/runs/?colour=red"])
+    def test_asks_strangers_to_log_in_before_anything_else_is_told(self, api, path):
+        answer = api.get(path)
+        assert answer.status == 401
+        assert "/admin/login/" in answer.detail
+        assert answer.headers["WWW-Authenticate"] == 'Session realm="Trawl"'
+
+    def test_lets_whoever_logged_in_read_from_anywhere(self, api):
+        api.log_in(User.objects.create_user("reader"))
+        answer = api.get(RUNS, peer="192.0.2.7")
+        assert answer.status == 200
+        assert "Cookie" in answer.headers["Vary"]
+
+    def test_ends_with_the_account(self, api):
+        user = User.objects.create_user("reader")
+        api.log_in(user)
+        user.is_active = False
+        user.save()
+        assert api.get(RUNS).status == 401
+
+    def test_leaves_healthz_open(self, api):
+        assert api.get("/healthz").status == 200

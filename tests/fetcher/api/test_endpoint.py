@@ -1,0 +1,40 @@
+"""What every address does before and after its own work."""
+
+from __future__ import annotations
+
+import pytest
+
+RUNS = "/api/v1/runs/"
+
+
+def test_a_problem_has_the_members_of_rfc_9457(api):
+    answer = api.get(f"{RUNS}?colour=red")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "colour is not a parameter of this address; there are: cursor, job, label, limit, state",
+        "instance": "/api/v1/runs/",
+        "parameter": "colour",
+    }
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_other_methods_are_a_405_that_lists_the_allowed_ones(api, method):
+    answer = api.get(RUNS, method=method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_head_is_get_without_a_body(api):
+    full, head = api.get(RUNS), api.get(RUNS, method="HEAD")
+    assert (head.status, head.headers["ETag"]) == (200, full.headers["ETag"])
+
+
+@pytest.mark.urls("tests.fetcher.api.failing_urls")
+def test_a_failure_is_a_500_that_tells_nothing_and_logs_everything(api, caplog):
+    answer = api.get("/failing/")
+    assert answer.status == 500
+    assert b"hunter2" not in answer.body
+    assert "hunter2" in caplog.text

@@ -1,0 +1,141 @@
+"""Settings by name, as Python values and as the environment's strings."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from fetcher import conf
+from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.config import CONFIG_FIELDS, SECRET_HEADERS, ConfigError
+
+STRINGS: dict[str, tuple[str, Any]] = {
+    "concurrency": ("7", 7),
+    "per_host": ("3", 3),
+    "host_delay": ("1.5", 1.5),
+    "max_attempts": ("2", 2),
+    "connect_timeout": ("1", 1),
+    "read_timeout": ("2", 2),
+    "deadline": ("3", 3),
+    "total_deadline": ("4", 4),
+    "host_failures": ("0", 0),
+    "max_body": ("512KiB", 2**19),
+    "max_redirects": ("0", 0),
+    "user_agent": ("me/1", "me/1"),
+    "headers": ("A: 1\n\n B: 2\n", (("A", "1"), ("B", "2"))),
+    "secret_headers": ("X-Token, X-Other", SECRET_HEADERS | {"x-token", "x-other"}),
+    "allowed_networks": ("10.0.0.0/8, ::1/128", tuple(map(AllowedNetwork.parse, ("10.0.0.0/8", "::1/128")))),
+    "backoff_base": ("0.1", 0.1),
+    "backoff_max": ("5", 5),
+    "max_retry_after": ("9", 9),
+    "look_ahead": ("2", 2),
+}
+OWN: dict[str, tuple[str, Any]] = {
+    "api_access": ("login", "login"),
+    "body_storage": ("large", "large"),
+    "body_file_threshold": ("1MiB", 2**20),
+    "fanout_max_urls": ("5", 5),
+    "fanout_deadline": ("1.5", 1.5),
+    "page_limit": ("10", 10),
+}
+
+
+def test_every_option_is_in_the_table() -> None:
+    assert set(STRINGS) == set(CONFIG_FIELDS)
+    assert set(OWN) == {field.name for field in fields(conf.Settings)}
+
+
+@pytest.mark.parametrize("name", STRINGS)
+def test_an_option_is_read_from_a_string(settings: Settings, name: str) -> None:
+    text, value = STRINGS[name]
+    setattr(settings, f"FETCHER_{name.upper()}", text)
+
+    assert getattr(conf.fetch_config(), name) == value
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_so_is_a_setting_beside_them(settings: Settings, name: str) -> None:
+    text, value = OWN[name]
+    setattr(settings, f"FETCHER_{name.upper()}", text)
+
+    assert getattr(conf.fetcher_settings(), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("concurrency", 7, 7),
+        ("host_delay", 1, 1),
+        ("headers", (("A", "1"),), (("A", "1"),)),
+        ("headers", {"A": "1"}, (("A", "1"),)),
+        ("headers", [["A", "1"]], (("A", "1"),)),
+        ("secret_headers", ["X-Token"], SECRET_HEADERS | {"x-token"}),
+        ("secret_headers", {"X-Token"}, SECRET_HEADERS | {"x-token"}),
+        ("allowed_networks", ["10.0.0.0/8"], (AllowedNetwork.parse("10.0.0.0/8"),)),
+        ("allowed_networks", (), ()),
+    ],
+)
+def test_python_values_are_taken_as_well(settings: Settings, name: str, value: Any, read: Any) -> None:
+    setattr(settings, f"FETCHER_{name.upper()}", value)
+
+    assert getattr(conf.fetch_config(), name) == read
+
+
+def test_an_override_goes_before_the_setting(settings: Settings) -> None:
+    settings.FETCHER_CONCURRENCY = "7"
+
+    assert conf.fetch_config({"concurrency": 5}).concurrency == 5
+    assert conf.fetch_config({"per_host": 5}).concurrency == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("concurrency", "many"),
+        ("concurrency", "0"),
+        ("concurrency", 0),
+        ("concurrency", None),
+        ("host_delay", "-1"),
+        ("deadline", "nan"),
+        ("max_body", "10 stones"),
+        ("headers", "no colon"),
+        ("headers", "Host: x"),
+        ("headers", 7),
+        ("headers", ["A: 1"]),
+        ("user_agent", "a\nb"),
+        ("user_agent", 7),
+        ("allowed_networks", "not/a/network"),
+        ("allowed_networks", 7),
+        ("secret_headers", 7),
+        ("api_access", "everybody"),
+        ("api_access", True),
+        ("fanout_max_urls", "0"),
+        ("fanout_deadline", "0"),
+        ("page_limit", -1),
+        ("body_file_threshold", "big"),
+        ("body_storage", 7),
+    ],
+)
+def test_a_mistake_is_an_error_that_names_the_setting(settings: Settings, name: str, value: Any) -> None:
+    setattr(settings, f"FETCHER_{name.upper()}", value)
+    read = conf.fetch_config if name in STRINGS else conf.fetcher_settings
+
+    with pytest.raises(ConfigError, match=f"FETCHER_{name.upper()} ") as caught:
+        read()
+    assert caught.value.name == name
+
+
+def test_a_mistake_in_an_override_names_no_setting(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match=r"^must be"):
+        conf.fetch_config({"concurrency": 0})
+
+
+def test_a_header_without_a_colon_is_not_repeated(settings: Settings) -> None:
+    settings.FETCHER_HEADERS = "Authorization s3cret"
+
+    with pytest.raises(ConfigError) as caught:
+        conf.fetch_config()
+    assert "s3cret" not in str(caught.value)
