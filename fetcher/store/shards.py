@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from fetcher.engine import types
@@ -56,6 +56,7 @@ class Previous:
     ``body`` is the row's id where its content is still stored; ``sha256`` is known for longer.
     """
 
+    representation: int | None
     body: int | None
     sha256: bytes | None
     size: int
@@ -175,18 +176,32 @@ def _validators(previous: Previous | None, variant: bytes) -> types.Validators |
 
 def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
     found: dict[int | None, Previous] = {}
-    fields = ("id", "body_id", "body__sha256", "body__size", "etag", "last_modified", "variant", "content_type")
-    kept = Q(body__content__isnull=False) | ~Q(body__file="")
+    kept = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
     for batch in in_batches(ids):
-        for row in Result.objects.filter(id__in=batch).values(*fields, "final_url", "target__url", kept=kept):
+        rows = Result.objects.filter(id__in=batch).values(
+            "id",
+            "representation_id",
+            "final_url",
+            "target__url",
+            sha256=F("representation__body__sha256"),
+            size=F("representation__body__size"),
+            kept=kept,
+            body=F("representation__body_id"),
+            etag=F("representation__etag"),
+            last_modified=F("representation__last_modified"),
+            variant=F("representation__variant"),
+            content_type=F("representation__content_type"),
+        )
+        for row in rows:
             found[row["id"]] = Previous(
-                body=row["body_id"] if row["kept"] else None,
-                sha256=None if row["body__sha256"] is None else bytes(row["body__sha256"]),
-                size=row["body__size"] or 0,
-                etag=row["etag"],
-                last_modified=row["last_modified"],
-                variant=bytes(row["variant"]),
-                content_type=row["content_type"],
+                representation=row["representation_id"],
+                body=row["body"] if row["kept"] else None,
+                sha256=None if row["sha256"] is None else bytes(row["sha256"]),
+                size=row["size"] or 0,
+                etag=row["etag"] or "",
+                last_modified=row["last_modified"] or "",
+                variant=bytes(row["variant"] or b""),
+                content_type=row["content_type"] or "",
                 final_url=row["final_url"] or row["target__url"],
             )
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetcher.details import Detail, RedirectDetail, TimingsDetail, decode_detail, encode_detail
+from fetcher.details import AttemptDetail, Detail, RedirectDetail, decode_detail, encode_detail
 from fetcher.engine.errors import ErrorKind
-from fetcher.engine.types import Attempt, Redirect, Target, Timings
+from fetcher.engine.types import Attempt, Redirect, Status, Target, Timings
 from tests.support.stored import outcome
 
 TARGET = Target("http://a.example/", "a.example:80")
@@ -27,18 +27,31 @@ def test_cookies_are_left_out():
 
 def test_redirects_and_attempts_come_back():
     attempt = Attempt(
-        number=2, started_at=1.5, elapsed=0.25, address="127.0.0.1:80", http_version="1.1", http_status=503,
-        error_kind=ErrorKind.HTTP_STATUS, error_detail="HTTP 503", timings=Timings(dns=0.1, total=0.25), waited=1.0,
-        wait_reason="backoff",
+        number=1, started_at=1.5, elapsed=0.25, address="127.0.0.1:80", http_version="HTTP/2", http_status=503,
+        error_kind=ErrorKind.HTTP_STATUS, error_detail="HTTP 503", timings=Timings(dns=0.1, first_byte=0.2, total=0.25),
+        waited=1.0, wait_reason="backoff",
     )  # fmt: skip
-    stored = encode_detail(outcome(TARGET, attempts=(attempt,), redirects=(Redirect(302, "http://a/", "http://b/"),)))
+    redirects = (Redirect(302, "http://a/", "http://b/"),)
+    stored = encode_detail(outcome(TARGET, attempts=(attempt,), redirects=redirects, started_at=1.0))
     detail = decode_detail(stored)
     assert detail.redirects == (RedirectDetail(302, "http://a/", "http://b/"),)
     [found] = detail.attempts
-    assert found.timings == TimingsDetail(dns=0.1, total=0.25)
-    for name in ("number", "started_at", "elapsed", "address", "http_version", "http_status", "error_kind",
-                 "error_detail", "waited", "wait_reason"):  # fmt: skip
-        assert getattr(found, name) == getattr(attempt, name)
+    assert found == AttemptDetail(
+        elapsed_us=250_000, first_byte_us=200_000, address="127.0.0.1:80", http_status=503, dns_us=100_000,
+        after_ms=500, error_kind=ErrorKind.HTTP_STATUS, error_detail="HTTP 503", waited_us=1_000_000,
+        wait_reason="backoff", http_version="HTTP/2",
+    )  # fmt: skip
+
+
+def test_an_attempt_as_usual_takes_few_bytes():
+    attempt = Attempt(1, 1_700_000_000.0, 0.05, "127.0.0.1:80", "HTTP/1.1", 304, timings=Timings(first_byte=0.04))
+    answer = outcome(TARGET, status=Status.NOT_MODIFIED, attempts=(attempt,), headers=(("ETag", '"1"'),))
+    assert len(encode_detail(answer)) < 40
+
+
+def test_the_headers_of_a_304_are_not_stored():
+    answer = outcome(TARGET, status=Status.NOT_MODIFIED, headers=(("ETag", '"1"'),))
+    assert decode_detail(encode_detail(answer)).headers == ()
 
 
 def test_half_a_surrogate_pair_is_stored_as_a_question_mark():

@@ -46,9 +46,10 @@ class TestFanOut:
     def test_saves_a_completed_run_before_it_answers(self, threaded_origin):
         urls = [threaded_origin.url(f"/ok/{number}") for number in range(3)]
         run = Run.objects.get(pk=call(*urls).run)
-        results = list(Result.objects.filter(run=run).order_by("position").select_related("body"))
+        results = Result.objects.filter(run=run).order_by("position").select_related("representation__body")
+        bodies = [read_body(result.representation.body) for result in results]
         assert (run.state, run.source) == (RunState.COMPLETED, "fanout")
-        assert [json.loads(read_body(result.body)) for result in results] == [{"ok": n} for n in range(3)]
+        assert [json.loads(body) for body in bodies] == [{"ok": n} for n in range(3)]
 
     def test_saves_what_is_extracted(self, threaded_origin):
         call(threaded_origin.url("/ok/5"), extract=lambda outcome: json.loads(outcome.body)["ok"])

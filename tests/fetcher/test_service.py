@@ -64,9 +64,10 @@ class TestARun:
 
         assert fetch(entries(*urls), label="all", source="list", listener=listener) == RunState.COMPLETED
 
-        results = {result.target.url: result for result in Result.objects.select_related("target", "body")}
+        found = Result.objects.select_related("target", "representation__body")
+        results = {result.target.url: result for result in found}
         assert results.keys() == set(urls)
-        assert read_body(results[urls[7]].body) == b'{"ok": 7}'
+        assert read_body(results[urls[7]].representation.body) == b'{"ok": 7}'
         endings = [(results[url].status, results[url].error_kind, results[url].attempts) for url in urls[-3:]]
         assert endings == [("failed", "http_status", 1), ("succeeded", None, 2), ("failed", "protocol", 2)]
         assert {result.position: result.target.url for result in results.values()} == dict(enumerate(urls))
@@ -99,8 +100,9 @@ class TestARun:
         fetch(entries(*urls))
         second = Result.objects.filter(run=Run.objects.latest("id").pk)
         assert set(second.values_list("status", "http_status", "changed", "bytes")) == {("not_modified", 304, False, 0)}
-        bodies = dict(Result.objects.exclude(run=Run.objects.latest("id").pk).values_list("target", "body"))
-        assert dict(second.values_list("target", "body")) == bodies
+        first = Result.objects.exclude(run=Run.objects.latest("id").pk)
+        bodies = dict(first.values_list("target", "representation__body"))
+        assert dict(second.values_list("target", "representation__body")) == bodies
 
     def test_keeps_a_condition_that_the_operator_set_from_meeting_our_own_body(self):
         def answer(request: httpx.Request) -> httpx.Response:
@@ -112,7 +114,7 @@ class TestARun:
         conditional = FetchConfig(headers=(("If-None-Match", '"theirs"'),))
         fetch(entries("http://a.example/"), conditional, transport=transport)
         latest = Result.objects.latest("id")
-        assert (latest.status, latest.body) == ("not_modified", None)
+        assert (latest.status, latest.representation) == ("not_modified", None)
 
     def test_reads_a_long_list_only_so_far_ahead_and_fetches_each_once(self):
         total, ahead, listener = 30_000, [0], Listener()

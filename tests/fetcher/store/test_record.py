@@ -13,7 +13,7 @@ from fetcher.details import decode_detail
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Status
-from fetcher.models import Body, Lane, Result
+from fetcher.models import Body, Lane, Representation, Result
 from fetcher.payloads import result_items, run_items
 from fetcher.store import runs
 from fetcher.store.plan import Planner
@@ -70,8 +70,7 @@ class TestRecording:
     def test_keeps_the_times(self):
         result = one(started_at=1_700_000_000.25, finished_at=1_700_000_002.5, elapsed=2.25)
         assert result.started_at == datetime(2023, 11, 14, 22, 13, 20, 250_000, UTC)
-        assert result.finished_at == datetime(2023, 11, 14, 22, 13, 22, 500_000, UTC)
-        assert result.elapsed_ms == 2250
+        assert result.elapsed_us == 2_250_000
 
     def test_keeps_a_final_url_only_where_it_differs(self):
         assert one().final_url is None
@@ -121,23 +120,46 @@ class TestNotModified:
     def test_carries_body_validators_and_type_on(self):
         first = one(headers=ETAG)
         second = self.not_modified()
-        assert second.body_id == first.body_id is not None
-        assert (second.etag, second.last_modified, second.content_type) == tuple(value for _, value in ETAG)
+        assert second.representation == first.representation
+        found = second.representation
+        assert (found.etag, found.last_modified, found.content_type) == tuple(value for _, value in ETAG)
+        assert found.body is not None
         assert second.bytes == 0
 
     def test_carries_them_on_over_several(self):
         first = one(headers=ETAG)
         self.not_modified()
-        assert self.not_modified().body_id == first.body_id
+        assert self.not_modified().representation == first.representation
 
     def test_takes_a_newer_etag_from_the_304(self):
-        one(headers=ETAG)
-        assert self.not_modified(headers=(("ETag", 'W/"v1"'),)).etag == 'W/"v1"'
+        first = one(headers=ETAG)
+        second = self.not_modified(headers=(("ETag", 'W/"v1"'),))
+        assert second.representation.etag == 'W/"v1"'
+        assert second.representation.body == first.representation.body
 
     def test_carries_nothing_on_where_the_condition_was_the_targets_own(self):
         one()  # without validators: what the 304 compares with is not ours
-        result = self.not_modified()
-        assert (result.body_id, result.etag) == (None, "")
+        assert self.not_modified().representation is None
+
+
+class TestRepresentations:
+    def test_are_shared_by_results_that_found_the_same(self):
+        first = one(headers=ETAG)
+        assert one(headers=ETAG).representation == first.representation
+        assert Representation.objects.get().pk == first.pk
+
+    @pytest.mark.parametrize(
+        "other", [{"body": b"other"}, {"headers": ETAG[1:]}, {"headers": (*ETAG[:2], ("Content-Type", "text/html"))}]
+    )
+    def test_are_new_where_anything_differs(self, other):
+        first = one(headers=ETAG)
+        second = one(**{"headers": ETAG, **other})
+        assert second.representation_id == second.pk != first.pk
+
+    def test_of_failures_are_their_own(self):
+        first = one()
+        failure = {**FAILED, "error_kind": ErrorKind.HTTP_STATUS, "http_status": 404, "body": b"content"}
+        assert one(**failure).representation != first.representation
 
 
 class TestBodies:
@@ -145,18 +167,19 @@ class TestBodies:
         fetch("http://a.example/1", "http://a.example/2", body=b"same")
         fetch("http://a.example/1", body=b"same")
         assert Body.objects.count() == 1
-        assert Result.objects.filter(body=Body.objects.get()).count() == 3
+        assert Result.objects.filter(representation__body=Body.objects.get()).count() == 3
 
     def test_of_failures_are_stored_too(self):
         result = one(b"what went wrong", **{k: v for k, v in FAILED.items() if k != "body"})
-        assert read_body(result.body) == b"what went wrong"
+        assert read_body(result.representation.body) == b"what went wrong"
 
     def test_that_are_empty_are_known_as_such(self):
         result = one(b"")
-        assert (read_body(result.body), result.body.sha256, result.bytes) == (b"", hashlib.sha256().digest(), 0)
+        body = result.representation.body
+        assert (read_body(body), body.sha256, result.bytes) == (b"", hashlib.sha256().digest(), 0)
 
     def test_that_did_not_come_are_none(self):
-        assert one(**FAILED).body is None
+        assert one(**FAILED).representation is None
 
 
 class TestWhatServersSend:
@@ -171,7 +194,8 @@ class TestWhatServersSend:
         one(error_detail=odd, headers=headers, attempts=(attempt,))
         kept = odd.translate({0: "\ufffd", 0xD800: "?"})
         result = Result.objects.get()
-        assert (result.error_detail, result.etag, result.last_modified, result.content_type) == (kept,) * 4
+        found = result.representation
+        assert (result.error_detail, found.etag, found.last_modified, found.content_type) == (kept,) * 4
         detail = decode_detail(result.detail)
         assert detail.attempts[0].error_detail == odd.translate({0xD800: "?"})
         assert detail.headers[0] == ("ETag", odd.translate({0xD800: "?"}))

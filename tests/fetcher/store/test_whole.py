@@ -35,10 +35,10 @@ class TestSaveWholeRun:
         found = targets("http://b.example/", "http://a.example/1", "http://a.example/2")
         failure = {"status": Status.FAILED, "error_kind": ErrorKind.CANCELLED, "body": None, "http_status": None}
         run = save(outcome(found[0], body=b"0"), outcome(found[1], body=b"1"), outcome(found[2], **failure))
-        results = Result.objects.filter(run=run).order_by("position").select_related("target", "body")
+        results = Result.objects.filter(run=run).order_by("position").select_related("target", "representation__body")
         assert [result.target.url for result in results] == [target.url for target in found]
         assert [result.status for result in results] == ["succeeded", "succeeded", "failed"]
-        assert [read_body(result.body) for result in results[:2]] == [b"0", b"1"]
+        assert [read_body(result.representation.body) for result in results[:2]] == [b"0", b"1"]
         assert (run.state, run.source, run.secrets) == (RunState.COMPLETED, "fanout", None)
         assert run.created_at == run.started_at == datetime.fromtimestamp(1_700_000_000, UTC)
         assert not Shard.objects.filter(done_at=None).exists()
