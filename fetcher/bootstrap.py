@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from django.core.management import call_command
@@ -16,16 +17,17 @@ _LOCK_TIMEOUT = 120.0
 def ensure_database() -> None:
     """Make sure that the database can be used.
 
-    A missing or empty SQLite file is created and migrated, by one process at a time. Raises CommandError for a database
+    A missing or empty SQLite file is created and migrated, by one process at a time; others wait. The lock file stays
+    until that is done, so what a killed process began is finished by the next. Raises CommandError for a database
     that cannot be reached, or that was not migrated.
     """
     try:
         path = _sqlite_file()
-        if path is not None and _is_empty(path):
+        if path is not None and (_lock_file(path).exists() or _is_empty(path)):
             _create(path)
         missing = _missing_migrations()
     except DatabaseError as exc:
-        raise CommandError(f"the database cannot be used: {_first_line(exc)} (check DATABASE_URL)") from None
+        raise CommandError(f"the database cannot be used: {first_line(exc)} (check DATABASE_URL)") from None
     if missing:
         word = "migration is" if missing == 1 else "migrations are"
         raise CommandError(f"the database is not up to date: {missing} {word} missing. Run: python manage.py migrate")
@@ -38,8 +40,12 @@ def _sqlite_file() -> Path | None:
     return None if name.startswith(("file:", ":memory:")) else Path(name)
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
 def _is_empty(path: Path) -> bool:
-    """Whether there is no file, or one without tables (a first start that was killed leaves that behind)."""
+    """Whether there is no file, or one without tables."""
     if not path.exists() or path.stat().st_size == 0:
         return True
     return not connection.introspection.table_names()
@@ -49,10 +55,11 @@ def _create(path: Path) -> None:
     if not path.parent.is_dir():
         raise CommandError(f"the database cannot be created: there is no folder {path.parent} (check DATABASE_URL)")
     try:
-        with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT):
+        with FileLock(_lock_file(path), timeout=_LOCK_TIMEOUT):
             if _missing_migrations():  # another process may have done it while this one waited
                 call_command("migrate", interactive=False, verbosity=0)
-        Path(f"{path}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # some systems keep a file that another process has open
+            _lock_file(path).unlink()
     except Timeout:
         raise CommandError(f"another process has been creating {path} for {_LOCK_TIMEOUT:g} s; is it hung?") from None
     except OSError as exc:
@@ -65,5 +72,6 @@ def _missing_migrations() -> int:
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
-def _first_line(exc: BaseException) -> str:
+def first_line(exc: BaseException) -> str:
+    """Return the first line of an error's text, or its name where it has none."""
     return next(iter(str(exc).strip().splitlines()), type(exc).__name__)

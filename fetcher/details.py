@@ -1,18 +1,27 @@
-"""How the parts of an outcome that are only read one result at a time are stored: one compressed MessagePack value.
+"""How the parts of an outcome that are only read one result at a time are stored: one MessagePack value.
 
-Headers are stored without Set-Cookie; a session belongs to whoever made it.
+Small on purpose: a result is written for every URL of every run. Whatever is as usual is left out (fields at the end of
+an array, or a default), the rest is compressed where that saves something. A compressed value begins with 0x78 (zlib),
+an array with 0x90 to 0x9f.
+
+Headers are stored without Set-Cookie: a session belongs to whoever made it. Those of a 304 are not stored: what they
+say of the content is in the representation.
 """
 
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgspec
 
 from fetcher.engine.errors import ErrorKind
-from fetcher.engine.types import Headers, Outcome, Timings
+from fetcher.engine.types import Attempt, Headers, Outcome, Status
 
 _DROPPED = frozenset({"set-cookie", "set-cookie2"})
+_WORTH_COMPRESSING = 100
+"""Bytes."""
+_ZLIB = b"\x78"
 
 
 class RedirectDetail(msgspec.Struct, array_like=True, frozen=True):
@@ -23,73 +32,98 @@ class RedirectDetail(msgspec.Struct, array_like=True, frozen=True):
     location: str
 
 
-class TimingsDetail(msgspec.Struct, array_like=True, frozen=True):
-    """Seconds; None where the phase did not happen."""
-
-    dns: float | None = None
-    connect: float | None = None
-    tls: float | None = None
-    first_byte: float | None = None
-    total: float | None = None
-
-
 class AttemptDetail(msgspec.Struct, array_like=True, frozen=True):
-    """One try; ``started_at`` in seconds since the epoch, ``elapsed`` and ``waited`` in seconds."""
+    """One try, in the order of the attempts. Names in ``_us`` are microseconds, ``after_ms`` counts from the first."""
 
-    number: int
-    started_at: float
-    elapsed: float
-    address: str | None
-    http_version: str | None
-    http_status: int | None
-    error_kind: ErrorKind | None
-    error_detail: str
-    waited: float | None
-    wait_reason: str | None
-    timings: TimingsDetail
+    elapsed_us: int = 0
+    first_byte_us: int | None = None
+    address: str | None = None
+    http_status: int | None = None
+    connect_us: int | None = None
+    dns_us: int | None = None
+    tls_us: int | None = None
+    after_ms: int = 0
+    error_kind: ErrorKind | None = None
+    error_detail: str = ""
+    waited_us: int | None = None
+    wait_reason: str | None = None
+    http_version: str | None = "HTTP/1.1"
 
 
 class Detail(msgspec.Struct, array_like=True, frozen=True):
     """What is stored in ``Result.detail``."""
 
-    headers: Headers = ()
-    redirects: tuple[RedirectDetail, ...] = ()
     attempts: tuple[AttemptDetail, ...] = ()
+    redirects: tuple[RedirectDetail, ...] = ()
+    headers: Headers = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Detail)
+_USUAL_ATTEMPT = [getattr(AttemptDetail(), name) for name in AttemptDetail.__struct_fields__]
 
 
-def _timings(value: Timings) -> TimingsDetail:
-    return TimingsDetail(value.dns, value.connect, value.tls, value.first_byte, value.total)
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1_000_000)
+
+
+def _attempt(attempt: Attempt, first: float) -> list[Any]:
+    timings = attempt.timings
+    detail = AttemptDetail(
+        elapsed_us=round(attempt.elapsed * 1_000_000),
+        first_byte_us=_microseconds(timings.first_byte),
+        address=attempt.address,
+        http_status=attempt.http_status,
+        connect_us=_microseconds(timings.connect),
+        dns_us=_microseconds(timings.dns),
+        tls_us=_microseconds(timings.tls),
+        after_ms=max(0, round((attempt.started_at - first) * 1000)),
+        error_kind=attempt.error_kind,
+        error_detail=attempt.error_detail,
+        waited_us=_microseconds(attempt.waited),
+        wait_reason=attempt.wait_reason,
+        http_version=attempt.http_version,
+    )
+    values = [getattr(detail, name) for name in AttemptDetail.__struct_fields__]
+    while values and values[-1] == _USUAL_ATTEMPT[len(values) - 1]:
+        values.pop()
+    return values
 
 
 def encode_detail(outcome: Outcome) -> bytes:
     """Encode an outcome's headers, redirects and attempts."""
-    detail = Detail(
-        headers=tuple(pair for pair in outcome.headers if pair[0].lower() not in _DROPPED),
-        redirects=tuple(RedirectDetail(hop.status, hop.url, hop.location) for hop in outcome.redirects),
-        attempts=tuple(
-            AttemptDetail(
-                number=attempt.number,
-                started_at=attempt.started_at,
-                elapsed=attempt.elapsed,
-                address=attempt.address,
-                http_version=attempt.http_version,
-                http_status=attempt.http_status,
-                error_kind=attempt.error_kind,
-                error_detail=attempt.error_detail,
-                waited=attempt.waited,
-                wait_reason=attempt.wait_reason,
-                timings=_timings(attempt.timings),
-            )
-            for attempt in outcome.attempts
-        ),
-    )
-    return zlib.compress(_encoder.encode(detail), 1)
+    kept = () if outcome.status is Status.NOT_MODIFIED else outcome.headers
+    parts: list[Any] = [
+        [_attempt(attempt, outcome.started_at) for attempt in outcome.attempts],
+        [(hop.status, hop.url, hop.location) for hop in outcome.redirects],
+        [pair for pair in kept if pair[0].lower() not in _DROPPED],
+    ]
+    while parts and not parts[-1]:
+        parts.pop()
+    try:
+        encoded = _encoder.encode(parts)
+    except UnicodeEncodeError:  # half a surrogate pair, in the text of an unforeseen error
+        encoded = _encoder.encode(_without_surrogates(parts))
+    if len(encoded) >= _WORTH_COMPRESSING:
+        compressed = zlib.compress(encoded, 1)
+        if len(compressed) < len(encoded):
+            return compressed
+    return encoded
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case list() | tuple():
+            return [_without_surrogates(item) for item in value]
+        case _:
+            return value
 
 
 def decode_detail(stored: bytes | None) -> Detail:
     """Decode what ``encode_detail`` made; nothing stored gives an empty Detail."""
-    return Detail() if stored is None else _decoder.decode(zlib.decompress(stored))
+    if stored is None:
+        return Detail()
+    raw = bytes(stored)
+    return _decoder.decode(zlib.decompress(raw) if raw[:1] == _ZLIB else raw)

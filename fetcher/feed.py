@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
+from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers, Outcome, Target
 from fetcher.store import leases, shards
@@ -18,6 +19,8 @@ from fetcher.writer import Writer
 
 _REFILL = 500
 """Targets loaded by one query."""
+_PARTS = 32
+"""A lane has no more than this part of the look-ahead, so that lanes planned later find room; see ``_allowance``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +32,7 @@ class _Lane:
     ready: deque[Target] = field(default_factory=deque)
     outstanding: int = 0
     lost: bool = False
+    listed: bool = False
 
     @property
     def empty(self) -> bool:
@@ -57,6 +61,7 @@ class LaneFeed:
         self._worker = worker
         self._writer = writer
         self._variant_of = variant_of
+        self._conditional = not CONDITIONAL_HEADERS & {name.lower() for name, _ in config.headers}
         self._per_host = config.per_host
         self._window = config.concurrency * config.look_ahead
         self._lanes: dict[int, _Lane] = {}
@@ -112,21 +117,30 @@ class LaneFeed:
                 await self._writer(self._find)
             elif self._hungry():
                 await self._writer(self._refill)
-            elif self._ended and all(lane.empty for lane in self._turn):
+            elif self._ended and not self._turn:
                 return
             else:
                 self._news.clear()
                 await self._news.wait()
 
     def _allowance(self) -> int:
-        """How many targets of one lane may be with the engine at once."""
-        return max(self._per_host, self._window // max(1, len(self._turn)))
+        """How many targets of one lane may be with the engine at once.
+
+        An equal share of the look-ahead, since together the lanes must never fill it: then one paused host would hold
+        up all. With few lanes it is less than the equal share, for the lanes that are still to come, but as much as one
+        host can use.
+        """
+        lanes = len(self._turn)
+        return max(1, self._window // max(lanes, _PARTS), min(self._per_host, self._window // (lanes + 1)))
 
     def _next(self) -> Target | None:
         allowance = self._allowance()
         for _ in range(len(self._turn)):
-            lane = self._turn[0]
-            self._turn.rotate(-1)
+            lane = self._turn.popleft()
+            if lane.empty:
+                lane.listed = False
+                continue
+            self._turn.append(lane)
             if lane.ready and lane.may_send(allowance):
                 lane.outstanding += 1
                 return lane.ready.popleft()
@@ -145,15 +159,20 @@ class LaneFeed:
         held = leases.lease_lanes(self._run, self._worker)
         for pk in held:
             if pk not in self._lanes:
-                lane = self._lanes[pk] = _Lane(pk)
-                self._turn.append(lane)
+                self._lanes[pk] = _Lane(pk)
         after = {pk: lane.last_shard for pk, lane in self._lanes.items()}
         for pk, shard in shards.open_shards(held, after=after):
-            self._lanes[pk].shards.append(shard)
-            self._lanes[pk].last_shard = shard
+            lane = self._lanes[pk]
+            lane.shards.append(shard)
+            lane.last_shard = shard
+            if not lane.listed:
+                lane.listed = True
+                self._turn.append(lane)
 
     def _refill(self) -> None:
         hungry = self._hungry()
+        if not hungry:  # a batch recorded in the meantime found their lanes lost
+            return
         share = max(1, _REFILL // len(hungry))
         wanted: list[Slot] = []
         for lane in hungry[:_REFILL]:
@@ -166,7 +185,7 @@ class LaneFeed:
                 else:
                     shards.mark_done([shard])
             wanted += [lane.slots.popleft() for _ in range(min(share, len(lane.slots)))]
-        for target in shards.load_targets(self._run, wanted, self._variant_of):
+        for target in shards.load_targets(self._run, wanted, self._variant_of, conditional=self._conditional):
             place = target.key
             assert isinstance(place, Place)
             self._lanes[place.lane].ready.append(target)

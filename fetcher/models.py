@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
+from fetcher.fields import EpochField
 
 PLACES = 1024
 """Result ids in each shard's range: ``result.id = shard.id * PLACES + place``."""
@@ -173,6 +174,25 @@ class Body(models.Model):
         return bytes(self.sha256).hex()
 
 
+class Representation(models.Model):
+    """What a target was when it last changed: a body, its type, the validators that came with it.
+
+    The id is that of the first result that has it. Later results that found the same, by a 304 or by fetching it again,
+    point to it, so that an unchanged result costs few bytes. ``variant`` is an HMAC of the headers that it was asked
+    for with: validators are never sent under other credentials.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    body = models.ForeignKey(Body, null=True, on_delete=models.SET_NULL, related_name="representations")
+    content_type = models.TextField(blank=True, default="")
+    etag = models.TextField(blank=True, default="")
+    last_modified = models.TextField(blank=True, default="")
+    variant = models.BinaryField(max_length=16)
+
+    def __str__(self) -> str:
+        return f"representation {self.pk}"
+
+
 class ResultQuerySet(models.QuerySet["Result"]):
     """Reads that stay fast in a run of millions."""
 
@@ -232,8 +252,9 @@ class Result(models.Model):
     """The stored outcome: one for each run and target.
 
     The id is known before the insert (shard and place), which makes recording idempotent by primary key. ``position``
-    is the target's ordinal in the run's input. ``bytes`` counts the decoded bytes that this run received, so that a
-    not_modified result has none. ``detail`` is encoded by ``fetcher.details``.
+    is the target's ordinal in the run's input. ``elapsed_us`` is microseconds, waits included. ``bytes`` counts the
+    decoded bytes that this run received, so that a not_modified result has none. ``detail`` is encoded by
+    ``fetcher.details``.
     """
 
     # An auto field although the id is always given: on SQLite only that is the row id itself, without a second index.
@@ -246,17 +267,21 @@ class Result(models.Model):
     error_detail = models.TextField(blank=True, default="")
     http_status = models.SmallIntegerField(null=True)
     attempts = models.SmallIntegerField(default=0)
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField()
-    elapsed_ms = models.FloatField()
+    started_at = EpochField()
+    elapsed_us = models.BigIntegerField()
     bytes = models.BigIntegerField(default=0)
     label = models.TextField(null=True)
     final_url = models.TextField(null=True)
-    content_type = models.TextField(blank=True, default="")
-    body = models.ForeignKey(Body, null=True, on_delete=models.SET_NULL, related_name="results")
-    etag = models.TextField(blank=True, default="")
-    last_modified = models.TextField(blank=True, default="")
-    variant = models.BinaryField(max_length=16)
+    # No index and no constraint: who points to a representation is found through its target, and both would cost more
+    # than the rest of an unchanged result.
+    representation = models.ForeignKey(
+        Representation,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        related_name="results",
+        db_index=False,
+        db_constraint=False,
+    )
     changed = models.BooleanField(null=True)
     extracted = models.JSONField(null=True)
     detail = models.BinaryField(null=True)

@@ -7,7 +7,7 @@ milliseconds (``2026-03-01T12:00:00.000Z``); a name that ends in ``_ms`` is mill
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.db.models import Q, QuerySet, Sum
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from fetcher.conf import fetch_config
-from fetcher.details import AttemptDetail, TimingsDetail, decode_detail
+from fetcher.details import AttemptDetail, decode_detail
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers
 from fetcher.models import Lane, Result, Run
@@ -29,11 +29,11 @@ _COUNTERS = ("planned", "succeeded", "not_modified", "failed", "skipped", "bytes
 
 RESULT_FIELDS = (
     "id", "run_id", "position", "target__url", "final_url", "target__method", "target__host", "label", "status",
-    "http_status", "error_kind", "error_detail", "attempts", "started_at", "finished_at", "elapsed_ms", "bytes",
-    "content_type", "body__sha256", "changed", "extracted",
+    "http_status", "error_kind", "error_detail", "attempts", "started_at", "elapsed_us", "bytes",
+    "representation__content_type", "representation__body__sha256", "changed", "extracted",
 )  # fmt: skip
 """The columns of a ``ResultItem``; ``result_rows`` asks for them."""
-_BODY_KEPT = Q(body__content__isnull=False) | ~Q(body__file="")
+_BODY_KEPT = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
 
 RUN_FIELDS = (
     "id", "label", "state", "job_name", "source", "created_at", "started_at", "finished_at", "duplicates", "rejected",
@@ -205,8 +205,8 @@ def _timestamp_or_none(value: datetime | None) -> str | None:
     return None if value is None else timestamp(value)
 
 
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+def _milliseconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1000
 
 
 @lru_cache(maxsize=8)
@@ -226,7 +226,8 @@ def body_url(result: int) -> str | None:
 
 
 def _item_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    sha256 = row["body__sha256"]
+    sha256 = row["representation__body__sha256"]
+    elapsed = timedelta(microseconds=row["elapsed_us"])
     return {
         "id": row["id"],
         "run": row["run_id"],
@@ -242,10 +243,10 @@ def _item_values(row: Mapping[str, Any]) -> dict[str, Any]:
         "error_detail": row["error_detail"] or None,
         "attempts": row["attempts"],
         "started_at": timestamp(row["started_at"]),
-        "finished_at": timestamp(row["finished_at"]),
-        "elapsed_ms": round(row["elapsed_ms"], 3),
+        "finished_at": timestamp(row["started_at"] + elapsed),
+        "elapsed_ms": row["elapsed_us"] / 1000,
         "bytes": row["bytes"],
-        "content_type": row["content_type"] or None,
+        "content_type": row["representation__content_type"] or None,
         "body_sha256": None if sha256 is None else bytes(sha256).hex(),
         "body_url": body_url(row["id"]) if sha256 is not None and row["body_kept"] else None,
         "changed": row["changed"],
@@ -277,7 +278,7 @@ def result_detail(number: int) -> ResultDetail | None:
         return None
     config = fetch_config()
     detail = decode_detail(row["detail"])
-    attempts = [_attempt(attempt) for attempt in detail.attempts]
+    attempts = [_attempt(number, attempt, row["started_at"]) for number, attempt in enumerate(detail.attempts, 1)]
     return ResultDetail(
         **_item_values(row),
         headers=shown_headers(detail.headers, config),
@@ -312,29 +313,25 @@ def shown_headers(headers: Iterable[tuple[str, str]], config: FetchConfig) -> di
     return shown
 
 
-def _timings(value: TimingsDetail) -> TimingsItem:
-    return TimingsItem(
-        dns_ms=_milliseconds(value.dns),
-        connect_ms=_milliseconds(value.connect),
-        tls_ms=_milliseconds(value.tls),
-        first_byte_ms=_milliseconds(value.first_byte),
-        total_ms=_milliseconds(value.total),
-    )
-
-
-def _attempt(value: AttemptDetail) -> AttemptItem:
+def _attempt(number: int, value: AttemptDetail, first: datetime) -> AttemptItem:
     return AttemptItem(
-        number=value.number,
-        started_at=timestamp(datetime.fromtimestamp(value.started_at, UTC)),
-        elapsed_ms=round(value.elapsed * 1000, 3),
+        number=number,
+        started_at=timestamp(first + timedelta(milliseconds=value.after_ms)),
+        elapsed_ms=value.elapsed_us / 1000,
         address=value.address,
-        http_version=value.http_version,
+        http_version=value.http_version if value.address else None,
         http_status=value.http_status,
         error_kind=value.error_kind,
         error_detail=value.error_detail or None,
-        waited_ms=_milliseconds(value.waited),
+        waited_ms=_milliseconds(value.waited_us),
         wait_reason=value.wait_reason,
-        timings=_timings(value.timings),
+        timings=TimingsItem(
+            dns_ms=_milliseconds(value.dns_us),
+            connect_ms=_milliseconds(value.connect_us),
+            tls_ms=_milliseconds(value.tls_us),
+            first_byte_ms=_milliseconds(value.first_byte_us),
+            total_ms=_milliseconds(value.elapsed_us),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 import httpx
+from django.db import DatabaseError
 
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
@@ -72,53 +73,50 @@ async def fetch_list(
     ``entries`` is read in a thread of its own, so it may block. The run's number is ``listener.progress.run``. When
     cancelled, what was fetched is saved and the run is left interrupted.
 
-    Raises ConfigError before anything is saved, SourceError once what was accepted is fetched.
+    Raises ConfigError before anything is saved, SourceError once what was accepted is fetched, DatabaseError where
+    nothing more can be saved.
     """
     check_environment(config.headers)
-    listener = listener or Listener()
     async with Writer() as writer:
-        run = await writer(runs.create_run, config, label=label, source=source)
-        listener.progress.run = run
-        listener.started(run)
-        execution = _Execution(run, config, writer, listener, transport)
-        return await execution.execute(entries)
+        execution = _Execution(config, writer, listener or Listener(), transport)
+        return await execution.execute(entries, label=label, source=source)
 
 
 class _Execution:
     """One process's work on one run."""
 
     def __init__(
-        self,
-        run: int,
-        config: FetchConfig,
-        writer: Writer,
-        listener: Listener,
-        transport: httpx.AsyncBaseTransport | None,
+        self, config: FetchConfig, writer: Writer, listener: Listener, transport: httpx.AsyncBaseTransport | None
     ) -> None:
-        self._run = run
         self._config = config
         self._writer = writer
         self._listener = listener
         self._progress = listener.progress
         self._transport = transport
+        self._run = 0
+        self._worker = 0
 
-    async def execute(self, entries: Iterable[Entry]) -> RunState:
-        worker = await self._writer(leases.register_worker)
-        feed = LaneFeed(self._run, worker, self._config, self._writer, runs.variant_of(self._config))
-        recorder = Recorder(self._run, worker, fetcher_settings())
-        sink = _Sink(recorder, feed, self._writer, self._listener)
-        await self._writer(runs.start, self._run)
+    async def execute(self, entries: Iterable[Entry], *, label: str, source: str) -> RunState:
         try:
-            async with _background(self._plan(entries, feed)) as planning, _background(self._renew(worker)):
-                outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._progress.meter)
-                async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
-                    async for outcome in outcomes:
-                        feed.settle(outcome)
-                        await sink.add(outcome)
-                await planning
+            await self._writer(self._begin, label, source)
+            self._progress.run = self._run
+            self._listener.started(self._run)
+            await self._fetch(entries)
         finally:
-            state = await asyncio.shield(asyncio.ensure_future(self._end(worker)))
+            state = await asyncio.shield(self._writer(self._end))
         return state
+
+    async def _fetch(self, entries: Iterable[Entry]) -> None:
+        feed = LaneFeed(self._run, self._worker, self._config, self._writer, runs.variant_of(self._config))
+        recorder = Recorder(self._run, self._worker, fetcher_settings())
+        sink = _Sink(recorder, feed, self._writer, self._listener)
+        async with _background(self._plan(entries, feed)) as planning, _background(self._renew()):
+            outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._progress.meter)
+            async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
+                async for outcome in outcomes:
+                    feed.settle(outcome)
+                    await sink.add(outcome)
+            await planning
 
     async def _plan(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
         planner = Planner(self._run)
@@ -139,14 +137,25 @@ class _Execution:
             reader.stop()
             feed.end_of_plan()
 
-    async def _renew(self, worker: int) -> None:
+    async def _renew(self) -> None:
         while True:
             await asyncio.sleep(leases.RENEWAL)
-            await self._writer(leases.renew, worker)
+            try:
+                await self._writer(leases.renew, self._worker)
+            except DatabaseError as exc:  # there is time for more tries before the lease is over
+                log.warning("run %s: the lease was not renewed: %s", self._run, exc)
 
-    async def _end(self, worker: int) -> RunState:
-        await self._writer(leases.let_go, worker)
-        return await self._writer(runs.finish, self._run)
+    # In the writer thread, one after the other: however early a cancellation comes, the end finds what was begun.
+
+    def _begin(self, label: str, source: str) -> None:
+        self._run = runs.create_run(self._config, label=label, source=source)
+        self._worker = leases.register_worker()
+        runs.start(self._run)
+
+    def _end(self) -> RunState:
+        if self._worker:
+            leases.let_go(self._worker)
+        return runs.finish(self._run) if self._run else RunState.PENDING
 
 
 class _Sink:
@@ -174,29 +183,32 @@ class _Sink:
         await asyncio.shield(asyncio.ensure_future(self._drain()))
 
     async def add(self, outcome: Outcome) -> None:
-        """Take an outcome; waits while the batch before is still being recorded and this one is full."""
+        """Take an outcome; waits while the batch before is still being recorded and this one is full.
+
+        Raises what went wrong when an earlier batch was recorded.
+        """
         self._batch.append(outcome)
         self._bytes += len(outcome.body or b"")
+        if self._saving is not None and self._saving.done():
+            self._saving.result()
         if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
             if self._saving is not None:
-                await self._saving
+                await asyncio.shield(self._saving)  # a cancellation is not for the batch
             self._save()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
-        if self._saving is None or self._saving.done():
-            self._save()
-        else:
+        if self._saving is not None and not self._saving.done():
             self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+        elif self._saving is None or self._saving.exception() is None:
+            self._save()
 
     def _save(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if self._saving is not None and self._saving.done():
-            self._saving.result()  # raises what went wrong, where the next outcome is added
         if not self._batch:
             return
         batch, self._batch, self._bytes = self._batch, [], 0

@@ -30,8 +30,10 @@ class Writer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         # The connection belongs to the thread, so only the thread can close it.
-        await asyncio.shield(self(connections.close_all))
-        self._thread.shutdown(wait=False)
+        try:
+            await asyncio.shield(self(connections.close_all))
+        finally:
+            self._thread.shutdown(wait=False)
 
     def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue a call and return the future of its result."""

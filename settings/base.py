@@ -16,12 +16,14 @@ def database(url: str) -> dict[str, Any]:
     """Return Django's settings for a DATABASE_URL. Raises ImproperlyConfigured for one that cannot be read."""
     try:
         config: dict[str, Any] = dict(dj_database_url.parse(url))
+        if config.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+            raise ValueError
     except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError, ValueError):
         # The URL may hold a password: its value is not repeated.
         raise ImproperlyConfigured(
             "DATABASE_URL cannot be read; write sqlite:///db.sqlite3 or postgres://user:password@host:5432/name"
         ) from None
-    if config.get("ENGINE") == "django.db.backends.sqlite3":
+    if config["ENGINE"] == "django.db.backends.sqlite3":
         if config["NAME"] != ":memory:":
             config["NAME"] = str(BASE_DIR / config["NAME"])
         config["OPTIONS"] = {
@@ -31,13 +33,13 @@ def database(url: str) -> dict[str, Any]:
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
         }
-    elif config.get("ENGINE") == "django.db.backends.postgresql":
+    else:
         config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
     return config
 
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
-ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "").split(",") if host]
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "").replace(",", " ").split()
 DATABASES = {"default": database(os.environ.get("DATABASE_URL") or "sqlite:///db.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -16,3 +16,5 @@ MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or tempfile.mkdtemp(prefix="trawl
 # A file, because views read from threads of their own, and connections to one in memory lock each other out.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.mkdtemp(prefix="trawl-test-db-")) / "test.sqlite3")}
+elif name := os.environ.get("TEST_DATABASE_NAME"):  # for several test runs on one server
+    DATABASES["default"]["TEST"] = {"NAME": name}

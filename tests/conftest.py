@@ -6,18 +6,39 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 
-from fetcher.demo.origin import Origin
+from fetcher.demo.origin import Origin, ThreadedOrigin
 from tests.support.granian import PackageMissing, running_httpbin, running_project
 from tests.support.nginx import Nginx, NginxMissing, running_nginx
 from tests.support.processes import unavailable
+
+# No deadline for an example: a busy machine would fail what is right.
+hypothesis.settings.register_profile("trawl", deadline=None)
+hypothesis.settings.load_profile("trawl")
+
+_DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever uses the database, so that ``-m database`` selects what must pass on each kind of it."""
+    for item in items:
+        if item.get_closest_marker("django_db") or _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
 
 
 @pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
     """A scripted origin of the test's own."""
     async with Origin() as running:
+        yield running
+
+
+@pytest.fixture
+def threaded_origin() -> Iterator[Origin]:
+    """The same in a thread of its own, for tests and programs that have no loop; it listens on three ports."""
+    with ThreadedOrigin(listeners=3) as running:
         yield running
 
 

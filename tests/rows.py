@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from fetcher.details import encode_detail
 from fetcher.engine.types import Outcome, Status
 from fetcher.engine.urls import fingerprint, parse_url
-from fetcher.models import PLACES, Body, Lane, Result, Run, Shard, Target, lane_number
+from fetcher.models import PLACES, Body, Lane, Representation, Result, Run, Shard, Target, lane_number
 
+_REPRESENTED = ("body", "content_type", "etag", "last_modified", "variant")
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -59,12 +60,14 @@ def make_result(run: Run, url: str = "https://example.com/", *, shard: Shard | N
         "position": Result.objects.filter(run=run).count(),
         "attempts": 1,
         "started_at": NOON,
-        "finished_at": NOON + timedelta(milliseconds=250),
-        "elapsed_ms": 250.12345,
+        "elapsed_us": 250_123,
         "http_status": 200,
-        "variant": b"",
         **values,
     }
+    found = {name: row.pop(name) for name in _REPRESENTED if name in row}
+    if found:
+        Representation.objects.create(id=row["id"], **{"variant": b"", **found})
+        row["representation_id"] = row["id"]
     if row["status"] in ("failed", "skipped"):
         row.setdefault("error_kind", "timeout")
     lane = shard.lane

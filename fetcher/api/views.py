@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+from django.db.models import F, TextField, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponsePermanentRedirect, JsonResponse
 from django.urls import Resolver404, resolve, reverse
 from django.utils.cache import get_conditional_response
@@ -156,7 +158,7 @@ async def result_body(request: HttpRequest, given: dict[str, Any], result: int) 
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
         "Cache-Control": "private, no-cache",
-        "ETag": quote_etag(bytes(row["body__sha256"]).hex()),
+        "ETag": quote_etag(bytes(row["sha256"]).hex()),
     }
     unchanged = get_conditional_response(request, etag=headers["ETag"], response=HttpResponse(headers=headers))
     if unchanged is not None and unchanged.status_code != HTTPStatus.OK:
@@ -168,18 +170,22 @@ async def result_body(request: HttpRequest, given: dict[str, Any], result: int) 
 
 
 def _body_row(result: int) -> dict[str, Any] | None:
-    columns = ("content_type", "body_id", "body__sha256", "body__size")
-    row: dict[str, Any] | None = Result.objects.filter(id=result).values(*columns).first()
-    return row
+    rows = Result.objects.filter(id=result).values(
+        content_type=Coalesce("representation__content_type", Value(""), output_field=TextField()),
+        body_id=F("representation__body_id"),
+        sha256=F("representation__body__sha256"),
+        size=F("representation__body__size"),
+    )
+    return cast("dict[str, Any] | None", rows.first())
 
 
 async def _body_response(request: HttpRequest, row: dict[str, Any], headers: dict[str, str]) -> HttpResponseBase:
-    if row["body__size"] <= WHOLE_BODY:
+    if row["size"] <= WHOLE_BODY:
         return HttpResponse(await in_thread(lambda: read_body(Body.objects.get(id=row["body_id"]))), headers=headers)
     body = await in_thread(Body.objects.get, id=row["body_id"])
     # A file that is gone must be found out before the head of the answer is sent.
     await in_thread(next, open_body(body), b"")
-    return streaming_response(request, partial(open_body, body), {**headers, "Content-Length": str(row["body__size"])})
+    return streaming_response(request, partial(open_body, body), {**headers, "Content-Length": str(row["size"])})
 
 
 @endpoint(parameters.URL, parameters.GOOD)

@@ -15,6 +15,7 @@ from django.core.management.base import CommandError, OutputWrapper
 from django.db import DatabaseError
 
 from fetcher import payloads
+from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
 from fetcher.cli.summary import print_summary
 from fetcher.engine.config import ConfigError, FetchConfig
@@ -47,6 +48,7 @@ def run_list(
     """
     reporter = Reporter(progress_style, _stream(stderr))
     out = _stream(stdout)
+    _use_utf8(out)
     listener = Listener(rejected=_Rejections(reporter))
     if output == "ndjson":
         listener.recorded = _Printer(out).print_results
@@ -62,7 +64,7 @@ def run_list(
         out.flush()
     if ending.error is not None:
         raise CommandError(ending.error)
-    if ending.signal is not None:
+    if ending.signal is not None and ending.state is None:
         reporter.message(f"interrupted: {progress.done} of {progress.accepted} targets are saved")
         raise SystemExit(128 + ending.signal)
     if ending.state != RunState.COMPLETED:
@@ -91,8 +93,15 @@ def _clear_errors(progress: Progress) -> Iterator[None]:
     except (ConfigError, UnsealError) as exc:
         raise CommandError(str(exc)) from None
     except DatabaseError as exc:
-        where = f"run {progress.run}: " if progress.run else ""
-        raise CommandError(f"{where}the database cannot be used: {str(exc).strip().splitlines()[0]}") from exc
+        raise CommandError(f"{_run_of(progress)}the database cannot be used: {first_line(exc)}") from exc
+    except OSError as exc:  # the file storage of large bodies
+        raise CommandError(f"{_run_of(progress)}{first_line(exc)}") from exc
+    except KeyboardInterrupt:  # the second one, which stops at once
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _run_of(progress: Progress) -> str:
+    return f"run {progress.run}: " if progress.run else ""
 
 
 async def _run(
@@ -180,6 +189,12 @@ def _pages(run: int) -> Iterator[list[int]]:
 def _stream(wrapper: OutputWrapper) -> Any:
     """Return the stream beneath Django's wrapper, which ends every write with a line break."""
     return getattr(wrapper, "_out", wrapper)
+
+
+def _use_utf8(stream: Any) -> None:
+    """Have UTF-8 written whatever the locale is: JSON is nothing else, and no character may end a run."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager

@@ -40,8 +40,15 @@ OPTIONS = (
     Option("--read-timeout", "S", "seconds without a byte before an attempt is given up"),
     Option("--deadline", "S", "seconds for one attempt as a whole, redirects included"),
     Option("--total-deadline", "S", "seconds for all attempts of a URL, waits included"),
+    Option("--host-failures", "N", "after so many failures in a row without any answer the rest of a host is skipped"),
+    Option("--max-redirects", "N", "redirects to follow; with 0 an answer that redirects is the result"),
+    Option("--user-agent", "TEXT", "how Trawl introduces itself"),
     Option("--max-body", "BYTES", "the largest body, counted after decoding; takes 512KiB, 10MB"),
 )
+
+
+_LISTS = {"headers": "--header", "allowed_networks": "--allow-network"}
+"""Options that add one value to a field."""
 
 
 def add_fetch_options(parser: CommandParser) -> None:
@@ -83,7 +90,10 @@ def add_fetch_options(parser: CommandParser) -> None:
 def config_from(options: dict[str, Any]) -> FetchConfig:
     """Return the configuration that the options ask for. Raises CommandError (usage) for a value out of range."""
     overrides = {option.field: options[option.field] for option in OPTIONS if options[option.field] is not None}
-    defaults = conf.fetch_config()
+    try:
+        defaults = conf.fetch_config()
+    except ConfigError as exc:
+        raise CommandError(str(exc)) from None
     if options["header"]:
         overrides["headers"] = (*defaults.headers, *options["header"])
     if options["allow_network"]:
@@ -91,7 +101,8 @@ def config_from(options: dict[str, Any]) -> FetchConfig:
     try:
         return conf.fetch_config(overrides)
     except ConfigError as exc:
-        raise CommandError(f"argument --{exc.name.replace('_', '-')}: {exc}", returncode=USAGE) from None
+        flag = _LISTS.get(exc.name) or f"--{exc.name.replace('_', '-')}"
+        raise CommandError(f"argument {flag}: {exc}", returncode=USAGE) from None
 
 
 def _reader(field: str) -> Callable[[str], Any]:

@@ -9,11 +9,11 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
-from fetcher.cli.text import count, duration
+from fetcher.cli.text import count, duration, printable
 from fetcher.progress import Progress
 
 STYLES = ("auto", "bar", "plain", "none")
@@ -26,6 +26,7 @@ class Reporter:
     """Shows one run's progress in a style, and messages without tearing the bar."""
 
     def __init__(self, style: str, stream: TextIO) -> None:
+        self._stream = stream
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         if style == "auto":
             style = "bar" if self._console.is_terminal else "plain"
@@ -33,7 +34,12 @@ class Reporter:
 
     def message(self, text: str) -> None:
         """Print a line now; above the bar, where there is one."""
-        self._console.print(escape(text))
+        if self._console.is_terminal:
+            self._console.print(Text(printable(text)))
+            return
+        with contextlib.suppress(BrokenPipeError):  # nobody listens any more; the run goes on
+            self._stream.write(f"{printable(text)}\n")
+            self._stream.flush()
 
     @contextlib.asynccontextmanager
     async def showing(self, progress: Progress) -> AsyncIterator[None]:

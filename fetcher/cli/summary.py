@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
-from django.db.models import Count
-from rich.console import Console
+from django.db.models import Count, Min
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fetcher.cli.text import count, duration, size
+from fetcher.cli.text import count, duration, printable, program, size
+from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.models import Result, Run
 from fetcher.progress import Progress
@@ -17,108 +21,140 @@ from fetcher.progress import Progress
 _SAMPLES = 5
 _HOSTS = 3
 _COLOURS = {Status.SUCCEEDED: "green", Status.NOT_MODIFIED: "green", Status.FAILED: "red", Status.SKIPPED: "yellow"}
+_UNBOUNDED = 10_000
+"""Columns of what is no terminal: nothing is wrapped."""
 
 
-def print_summary(stream: TextIO, progress: Progress, *, command: str = "manage.py") -> None:
-    """Print counts by status and reason, examples of what failed, the slowest hosts, and how to read the results."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+def print_summary(stream: TextIO, progress: Progress) -> None:
+    """Print counts by status and reason, an example of each reason, the slowest hosts, and how to read the results.
+
+    A terminal gets colours and lines as wide as it is; anything else plain lines, neither wrapped nor padded.
+    """
     run = Run.objects.get(pk=progress.run)
-    console.print(_headline(run, progress))
-    console.print()
-    console.print(_counts(progress))
-    _print_failures(console, run)
-    _print_hosts(console, progress)
-    base = f"/api/v1/runs/{run.pk}/"
-    steps = Table.grid(padding=(0, 2))
-    steps.add_row("Read as JSON", f"{command} serve, then http://127.0.0.1:8000{base}results/")
-    if progress.failed:
-        steps.add_row("What failed", f"http://127.0.0.1:8000{base}results/?status=failed")
-    console.print()
-    console.print(steps)
+    reasons = _reasons(progress.run) if progress.failed else []
+    parts: list[RenderableType] = [_headline(run, progress), _counts(progress, reasons)]
+    parts += _section("For example", _samples(reasons))
+    parts += _section("Slowest hosts", _hosts(progress))
+    parts += [_next_steps(run.pk, progress, program())]
+    _print(stream, parts)
+
+
+def _print(stream: TextIO, parts: Sequence[RenderableType]) -> None:
+    terminal = Console(file=stream, highlight=False)
+    if terminal.is_terminal:
+        _draw(terminal.print, parts)
+        return
+    page = Console(file=io.StringIO(), highlight=False, width=_UNBOUNDED, color_system=None, force_terminal=False)
+    with page.capture() as capture:
+        _draw(page.print, parts)
+    stream.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
+def _draw(show: Callable[..., None], parts: Sequence[RenderableType]) -> None:
+    for number, part in enumerate(parts):
+        if number:
+            show()
+        show(part)
+
+
+@dataclass(slots=True)
+class _Reason:
+    """Why so many targets have a status; ``example`` is the id of the first such result."""
+
+    status: str
+    text: str
+    number: int
+    example: int
+
+
+def _reasons(run: int) -> list[_Reason]:
+    """Return the reasons of unsuccessful results, the most frequent first; only http_status is split by its code."""
+    groups = (
+        Result.objects.unsuccessful()
+        .filter(run=run)
+        .values_list("status", "error_kind", "http_status")
+        .annotate(number=Count("id"), example=Min("id"))
+        .order_by()
+    )
+    found: dict[tuple[str, str], _Reason] = {}
+    for status, kind, code, number, example in groups:
+        text = f"{kind} {code}" if kind == ErrorKind.HTTP_STATUS else str(kind)
+        reason = found.setdefault((status, text), _Reason(status, text, 0, example))
+        reason.number += number
+        reason.example = min(reason.example, example)
+    return sorted(found.values(), key=lambda reason: (-reason.number, reason.text))
 
 
 def _headline(run: Run, progress: Progress) -> Text:
     text = Text(f"Run {run.pk}", style="bold")
     if run.label:
-        text.append(f" ({run.label})")
-    facts = (
-        f" {run.state} in {duration(progress.elapsed)}: {count(progress.accepted, 'target')}, "
-        f"{progress.rate:,.1f}/s, {size(progress.bytes)} received"
-    )
-    return text.append(facts, style="not bold")
+        text.append(f" ({printable(run.label)})")
+    facts = [count(progress.accepted, "target")]
+    if progress.done:
+        facts += [f"{progress.rate:,.1f}/s", f"{size(progress.bytes)} received"]
+    return text.append(f" {run.state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
 
 
-def _counts(progress: Progress) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
-    reasons = _reasons(progress.run) if progress.failed else {}
+def _counts(progress: Progress, reasons: Sequence[_Reason]) -> Table:
+    table = _table()
+    table.columns[2].justify = "right"
     for status in Status:
         number = progress.statuses[status.value]
         if number or status in (Status.SUCCEEDED, Status.FAILED):
-            style = _COLOURS[status] if number else ""
-            table.add_row(Text(status.value, style), count(number), reasons.get(status.value, ""))
+            why = ", ".join(f"{count(reason.number)} {reason.text}" for reason in reasons if reason.status == status)
+            table.add_row("", Text(status.value, _COLOURS[status] if number else ""), count(number), why)
     pending = progress.accepted - progress.done
     if pending > 0:
-        table.add_row(Text("pending", "yellow"), count(pending), "not fetched yet")
+        table.add_row("", Text("pending", "yellow"), count(pending), "not fetched yet")
     if progress.duplicates:
-        table.add_row("duplicates", count(progress.duplicates), "listed more than once, fetched once")
+        table.add_row("", "duplicates", count(progress.duplicates), "listed more than once, fetched once")
     if progress.rejected:
-        table.add_row(
-            Text("rejected", "yellow"), count(progress.rejected), "lines that are no URLs, with reasons above"
-        )
+        why = "lines that are no URLs, with reasons above"
+        table.add_row("", Text("rejected", "yellow"), count(progress.rejected), why)
     return table
 
 
-def _reasons(run: int) -> dict[str, str]:
-    """Return ``timeout 4, http_status 404 2`` for each unsuccessful status, the most frequent first."""
-    groups = (
-        Result.objects.unsuccessful()
-        .filter(run=run)
-        .values_list("status", "error_kind", "http_status")
-        .annotate(number=Count("id"))
-        .order_by("-number")
-    )
-    reasons: dict[str, list[str]] = {}
-    for status, kind, code, number in groups:
-        name = f"{kind} {code}" if kind == "http_status" else kind
-        reasons.setdefault(status, []).append(f"{count(number)} {name}")
-    return {status: ", ".join(parts) for status, parts in reasons.items()}
-
-
-def _print_failures(console: Console, run: Run) -> None:
-    samples = (
-        Result.objects.unsuccessful()
-        .filter(run=run)
-        .order_by("id")
-        .values_list("target__url", "error_kind", "error_detail", "attempts")[:_SAMPLES]
-    )
-    if not samples:
-        return
-    table = Table.grid(padding=(0, 2))
-    for url, kind, detail, attempts in samples:
+def _samples(reasons: Sequence[_Reason]) -> Table:
+    """Show the first result of each of the most frequent reasons."""
+    table = _table()
+    shown = {reason.example: reason.text for reason in reasons[:_SAMPLES]}
+    rows = Result.objects.filter(id__in=shown).values_list("id", "target__url", "error_detail", "attempts")
+    for pk, url, detail, attempts in sorted(rows, key=lambda row: list(shown).index(row[0])):
         times = f" (after {count(attempts, 'attempt')})" if attempts > 1 else ""
-        table.add_row("", Text(kind or "", "red"), Text(f"{_short(url)}\n{detail}{times}"))
-    console.print("\nFor example")
-    console.print(table)
+        table.add_row("", Text(shown[pk], "red"), Text(f"{_short(url)}\n{printable(detail)}{times}"))
+    return table
 
 
-def _print_hosts(console: Console, progress: Progress) -> None:
+def _hosts(progress: Progress) -> Table:
+    """Show the slowest hosts, where there are hosts to compare."""
+    table = _table()
     slowest = progress.slowest_hosts(_HOSTS)
-    if not slowest:
-        return
-    table = Table.grid(padding=(0, 2))
-    for times in slowest:
-        table.add_row(
-            "",
-            times.host,
-            f"{duration(times.mean)} on average",
-            f"{duration(times.longest)} at most",
-            count(times.count, "target"),
-        )
-    console.print("\nSlowest hosts")
-    console.print(table)
+    for times in slowest if len(slowest) > 1 else []:
+        mean, longest = f"{duration(times.mean)} on average", f"{duration(times.longest)} at most"
+        table.add_row("", times.host, mean, longest, count(times.count, "target"))
+    return table
+
+
+def _next_steps(run: int, progress: Progress, command: str) -> Table:
+    base = f"http://127.0.0.1:8000/api/v1/runs/{run}/results/"
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row("Read as JSON", f"{command} serve, then {base}")
+    if progress.failed:
+        table.add_row("What failed", f"{base}?status=failed")
+    return table
+
+
+def _section(title: str, table: Table) -> list[Group]:
+    """Put a title above a table that has rows."""
+    return [Group(title, table)] if table.rows else []
+
+
+def _table() -> Table:
+    """Return a table without lines whose first, empty column indents it."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(4):
+        table.add_column()
+    return table
 
 
 def _short(url: str, width: int = 100) -> str:

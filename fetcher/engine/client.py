@@ -22,6 +22,8 @@ from fetcher.engine.urls import Url, join_url, parse_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONDITIONAL_HEADERS = frozenset({"if-none-match", "if-modified-since"})
+_VALIDATED = frozenset({"GET", "HEAD"})
+"""With other methods If-None-Match means something else: do not act on what exists (RFC 9110, section 13.1.2)."""
 _CONTENT_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
 _DRAINED = 64 * 2**10
 """Bytes of a redirect's body that are read to keep the connection; a longer one is cut off."""
@@ -137,7 +139,8 @@ class Client:
 
     def _request(self, hop: Hop, exchange: Exchange) -> httpx.Request:
         headers = hop.headers
-        if hop.validators and hop.validators.url == hop.url.href and not _conditional(headers):
+        fits = hop.validators and hop.validators.url == hop.url.href and hop.method in _VALIDATED
+        if hop.validators and fits and not _conditional(headers):
             headers = (*headers, *conditional_headers(hop.validators))
         exchange.conditional = _conditional(headers)
         try:

@@ -76,7 +76,7 @@ class HostQueues(Generic[T]):
         An entry that was kept back goes before the others too: it has waited longest.
         """
         state = self._state(host)
-        if at is not None and at > now:
+        if at is not None and at > now and state.dead is None:
             state.delayed += 1
             heapq.heappush(self._timers, (at, next(self._order), host, entry))
             return
@@ -134,11 +134,15 @@ class HostQueues(Generic[T]):
         state.dead = None
 
     def failed(self, host: str, kind: ErrorKind, *, now: float) -> None:
-        """Note a failure without any answer; enough of them in a row and the host is dead."""
+        """Note a failure without any answer; enough of them in a row and the host is dead.
+
+        What was kept back for a dead host is kept no longer.
+        """
         state = self._state(host)
         state.failures += 1
         if self._host_failures and state.failures >= self._host_failures:
             state.dead = kind
+            self._end_delays(host, state)
             self._offer(host, state, now)
 
     def is_dead(self, host: str) -> bool:
@@ -176,6 +180,13 @@ class HostQueues(Generic[T]):
         if state.timer is None or state.timer < state.open_at:
             state.timer = state.open_at
             heapq.heappush(self._timers, (state.open_at, next(self._order), host, None))
+
+    def _end_delays(self, host: str, state: HostState[T]) -> None:
+        if state.delayed:
+            state.ready.extend(entry for _, _, name, entry in self._timers if name == host and entry is not None)
+            self._timers = [timer for timer in self._timers if timer[2] != host or timer[3] is None]
+            heapq.heapify(self._timers)
+            state.delayed = 0
 
     def _run_timers(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:

@@ -9,7 +9,7 @@ from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Target
 from fetcher.engine.urls import parse_url
 
-_USERINFO = re.compile(r"^((?:https?:)?/*).*@", re.DOTALL | re.IGNORECASE)
+_USERINFO = re.compile(r"^((?:https?:|[a-z][a-z0-9+.-]*:(?=//))?/*).*@", re.DOTALL | re.IGNORECASE)
 _SHOWN = 200
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -15,7 +15,7 @@ from fetcher.models import SHARD_SIZE, Lane, RejectedLine, Run, Shard, Target, l
 from fetcher.secrets import derived_key
 from fetcher.sources import Entry
 from fetcher.store.shards import Payload, encode_payload
-from fetcher.store.sql import for_database, in_batches, insert_rows
+from fetcher.store.sql import for_database, in_batches, insert_rows, storable
 
 _CHUNK = 2**16
 
@@ -26,17 +26,23 @@ class IdSet:
     def __init__(self) -> None:
         self._chunks: dict[int, bytearray] = {}
 
-    def add(self, number: int) -> bool:
-        """Add an id; return whether it was new."""
+    def add(self, number: int) -> None:
+        """Add an id, known or not."""
         chunk = self._chunks.setdefault(number // _CHUNK, bytearray(_CHUNK // 8))
         place, bit = divmod(number % _CHUNK, 8)
-        new = not chunk[place] & (1 << bit)
         chunk[place] |= 1 << bit
-        return new
+
+    def __contains__(self, number: int) -> bool:
+        chunk = self._chunks.get(number // _CHUNK)
+        place, bit = divmod(number % _CHUNK, 8)
+        return chunk is not None and bool(chunk[place] & (1 << bit))
 
 
 class Planner:
-    """Plans one run. A call of ``add`` is one transaction: what it took is accepted when it returns."""
+    """Plans one run. A call of ``add`` is one transaction: what it took is accepted when it returns.
+
+    Where ``add`` raises nothing was taken, neither in the database nor here, and it may be called again.
+    """
 
     def __init__(self, run: int) -> None:
         self.run = run
@@ -57,19 +63,27 @@ class Planner:
         prints = [self._fingerprint(target) for target in targets]
         with transaction.atomic():
             ids = self._target_ids(prints, targets)
-            fresh = [index for index, mark in enumerate(prints) if self._seen.add(ids[mark])]
-            self._save_shards([(targets[index], ids[prints[index]], self._position + index) for index in fresh])
+            fresh = self._first_places([ids[mark] for mark in prints])
+            lanes = self._open_lanes({lane_number(targets[index].host) for index in fresh.values()})
+            self._save_shards([(targets[index], pk, self._position + index) for pk, index in fresh.items()], lanes)
             insert_rows(
                 RejectedLine,
                 ("run", "source", "line", "value", "reason"),
-                [(self.run, entry.source, entry.line, entry.value, entry.reason) for entry in rejected],
+                [
+                    (self.run, storable(entry.source), entry.line, storable(entry.value), storable(entry.reason))
+                    for entry in rejected
+                ],
             )
             duplicates = len(targets) - len(fresh)
             Run.objects.filter(pk=self.run).update(
                 duplicates=F("duplicates") + duplicates,
                 rejected=F("rejected") + len(rejected),
-                source_offset={"source": entries[-1].source, "line": entries[-1].line},
+                source_offset={"source": storable(entries[-1].source), "line": entries[-1].line},
             )
+        # Only now: what a transaction that failed has noted would be taken for known the next time.
+        for pk in fresh:
+            self._seen.add(pk)
+        self._lanes.update(lanes)
         self._position += len(targets)
         self.accepted += len(fresh)
         self.duplicates += duplicates
@@ -79,6 +93,14 @@ class Planner:
         return fingerprint(
             target.method, target.url, target.headers, target.body, secret_names=SECRET_HEADERS, key=self._key
         )
+
+    def _first_places(self, ids: Sequence[int]) -> dict[int, int]:
+        """Return the index of the first occurrence of each target that the run does not have yet."""
+        found: dict[int, int] = {}
+        for index, pk in enumerate(ids):
+            if pk not in self._seen:
+                found.setdefault(pk, index)
+        return found
 
     def _target_ids(self, prints: Sequence[bytes], targets: Sequence[types.Target]) -> dict[bytes, int]:
         """Return the row id for each fingerprint, adding the targets that are new."""
@@ -93,13 +115,13 @@ class Planner:
         )
         return ids | _ids(missing)
 
-    def _save_shards(self, placed: Sequence[tuple[types.Target, int, int]]) -> None:
-        lanes: dict[int, list[tuple[types.Target, int, int]]] = {}
+    def _save_shards(self, placed: Sequence[tuple[types.Target, int, int]], lanes: dict[int, int]) -> None:
+        by_lane: dict[int, list[tuple[types.Target, int, int]]] = {}
         for item in placed:
-            lanes.setdefault(lane_number(item[0].host), []).append(item)
-        self._open_lanes(sorted(lanes))
+            by_lane.setdefault(lanes[lane_number(item[0].host)], []).append(item)
         rows = []
-        for number, items in lanes.items():
+        # In the order in which recording locks the lanes' rows: no deadlock between the two.
+        for lane, items in sorted(by_lane.items()):
             for part in in_batches(items, SHARD_SIZE):
                 labels = [target.label for target, _, _ in part]
                 payload = Payload(
@@ -107,19 +129,19 @@ class Planner:
                     positions=[position for _, _, position in part],
                     labels=labels if any(label is not None for label in labels) else None,
                 )
-                rows.append((self.run, self._lanes[number], len(part), encode_payload(payload)))
-        rows.sort(key=lambda row: row[1])
+                rows.append((self.run, lane, len(part), encode_payload(payload)))
         insert_rows(Shard, ("run", "lane", "size", "payload"), rows)
-        for number in sorted(lanes):
-            Lane.objects.filter(pk=self._lanes[number]).update(planned=F("planned") + len(lanes[number]))
+        for lane, items in sorted(by_lane.items()):
+            Lane.objects.filter(pk=lane).update(planned=F("planned") + len(items))
 
-    def _open_lanes(self, numbers: Sequence[int]) -> None:
-        missing = [number for number in numbers if number not in self._lanes]
+    def _open_lanes(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Return the row id for each lane number that the run has or now needs."""
+        missing = sorted(set(numbers) - self._lanes.keys())
         if not missing:
-            return
+            return self._lanes
         Lane.objects.bulk_create([Lane(run_id=self.run, number=number) for number in missing], ignore_conflicts=True)
         found = Lane.objects.filter(run=self.run, number__in=missing, part=0)
-        self._lanes.update(found.values_list("number", "id"))
+        return self._lanes | dict(found.values_list("number", "id"))
 
 
 def _columns(target: types.Target) -> tuple[Any, ...]:

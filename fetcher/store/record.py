@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
@@ -13,16 +12,16 @@ from django.db.models import F
 from fetcher.conf import Settings
 from fetcher.details import encode_detail
 from fetcher.engine.types import Outcome, Status
-from fetcher.models import Lane, Result
+from fetcher.models import Lane, Representation, Result
 from fetcher.store.bodies import Content, prepare, save_bodies
 from fetcher.store.shards import Place, mark_done
-from fetcher.store.sql import for_database, in_batches, insert_rows
+from fetcher.store.sql import for_database, in_batches, insert_rows, storable, storable_json
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
-    "finished_at", "elapsed_ms", "bytes", "label", "final_url", "content_type", "body", "etag", "last_modified",
-    "variant", "changed", "extracted", "detail",
+    "elapsed_us", "bytes", "label", "final_url", "representation", "changed", "extracted", "detail",
 )  # fmt: skip
+_REPRESENTATION_FIELDS = ("id", "body", "content_type", "etag", "last_modified", "variant")
 _COUNTERS = ("succeeded", "not_modified", "failed", "skipped")
 
 
@@ -59,7 +58,12 @@ class Recorder:
         Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection.
         Raises LaneLost.
         """
-        contents = {id(outcome): prepare(outcome.body) for outcome in outcomes if outcome.body is not None}
+        # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
+        contents = {
+            id(outcome): prepare(outcome.body)
+            for outcome in outcomes
+            if outcome.body is not None and outcome.status is not Status.NOT_MODIFIED
+        }
         with transaction.atomic():
             recorded = _recorded([_place(outcome).result for outcome in outcomes])
             fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]
@@ -69,7 +73,14 @@ class Recorder:
                 storage=self._settings.body_storage,
                 file_threshold=self._settings.body_file_threshold,
             )
-            rows = [self._row(outcome, contents.get(id(outcome)), bodies) for outcome in fresh]
+            rows, representations = [], []
+            for outcome in fresh:
+                content = contents.get(id(outcome))
+                had, row = _representation(outcome, content, None if content is None else bodies[content.sha256])
+                if row is not None:
+                    representations.append(row)
+                rows.append(self._row(outcome, had, _changed(outcome, content)))
+            insert_rows(Representation, _REPRESENTATION_FIELDS, representations)
             insert_rows(Result, _FIELDS, rows)
             if done:
                 mark_done(done)
@@ -90,25 +101,8 @@ class Recorder:
         if lost:
             raise LaneLost(lost)
 
-    def _row(self, outcome: Outcome, content: Content | None, bodies: dict[bytes, int]) -> tuple[Any, ...]:
+    def _row(self, outcome: Outcome, representation: int | None, changed: bool | None) -> tuple[Any, ...]:
         place = _place(outcome)
-        previous = place.previous
-        body = None if content is None else bodies[content.sha256]
-        changed: bool | None = None
-        etag = last_modified = ""
-        content_type = outcome.header("content-type")
-        if outcome.status is Status.SUCCEEDED:
-            etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
-            if previous is not None and previous.sha256 is not None and content is not None:
-                changed = content.sha256 != previous.sha256
-        elif outcome.status is Status.NOT_MODIFIED:
-            changed = False
-            etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
-            if previous is not None and outcome.target.validators is not None:
-                # RFC 9111, section 4.3.4: what the 304 does not say stays as it was.
-                body = previous.body
-                etag, last_modified = etag or previous.etag, last_modified or previous.last_modified
-                content_type = previous.content_type
         return (
             place.result,
             self._run,
@@ -116,20 +110,15 @@ class Recorder:
             place.position,
             outcome.status.value,
             None if outcome.error_kind is None else outcome.error_kind.value,
-            _text(outcome.error_detail),
+            storable(outcome.error_detail),
             outcome.http_status,
             len(outcome.attempts),
-            _moment("started_at", outcome.started_at),
-            _moment("finished_at", outcome.finished_at),
-            outcome.elapsed * 1000,
+            int(outcome.started_at * 1000),
+            round(outcome.elapsed * 1_000_000),
             len(outcome.body or b""),
-            outcome.target.label,
+            None if outcome.target.label is None else storable(outcome.target.label),
             None if outcome.final_url == outcome.target.url else outcome.final_url,
-            _text(content_type),
-            body,
-            _text(etag),
-            _text(last_modified),
-            place.variant,
+            representation,
             changed,
             self._extracted(outcome),
             encode_detail(outcome),
@@ -137,7 +126,7 @@ class Recorder:
 
     def _extracted(self, outcome: Outcome) -> Any:
         value = None if self._extract is None else self._extract(outcome)
-        return None if value is None else for_database(Result, "extracted", value)
+        return None if value is None else for_database(Result, "extracted", storable_json(value))
 
 
 def _place(outcome: Outcome) -> Place:
@@ -146,13 +135,40 @@ def _place(outcome: Outcome) -> Place:
     return place
 
 
-def _text(value: str) -> str:
-    """PostgreSQL's text cannot hold NUL, and a server may send one."""
-    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+def _changed(outcome: Outcome, content: Content | None) -> bool | None:
+    """Whether the body differs from the previous good one; None where that cannot be said."""
+    if outcome.status is Status.NOT_MODIFIED:
+        return False
+    previous = _place(outcome).previous
+    if outcome.status is not Status.SUCCEEDED or previous is None or previous.sha256 is None or content is None:
+        return None
+    return content.sha256 != previous.sha256
 
 
-def _moment(name: str, epoch: float) -> Any:
-    return for_database(Result, name, datetime.fromtimestamp(epoch, UTC))
+def _representation(
+    outcome: Outcome, content: Content | None, body: int | None
+) -> tuple[int | None, tuple[Any, ...] | None]:
+    """Return the id of the representation that an outcome found, and its row where it is a new one."""
+    place = _place(outcome)
+    previous = place.previous
+    content_type = outcome.header("content-type")
+    etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
+    if outcome.status is Status.NOT_MODIFIED:
+        if previous is None or outcome.target.validators is None:
+            return None, None
+        # RFC 9111, section 4.3.4: what the 304 does not say stays as it was.
+        body, content_type = previous.body, previous.content_type
+        etag, last_modified = etag or previous.etag, last_modified or previous.last_modified
+    elif outcome.status is not Status.SUCCEEDED:
+        etag = last_modified = ""
+        if content is None and not content_type:
+            return None, None
+    found = (body, storable(content_type), storable(etag), storable(last_modified), place.variant)
+    if previous is not None and previous.representation is not None and outcome.status is not Status.FAILED:
+        known = (previous.body, previous.content_type, previous.etag, previous.last_modified, previous.variant)
+        if found == known:
+            return previous.representation, None
+    return place.result, (place.result, *found)
 
 
 def _recorded(ids: Sequence[int]) -> set[int]:

@@ -18,6 +18,7 @@ from fetcher.engine.config import FetchConfig, resolve_header
 from fetcher.engine.types import Headers
 from fetcher.models import Lane, Run, RunState
 from fetcher.secrets import derived_key, seal, unseal
+from fetcher.store.sql import storable
 
 REDACTED = "***"
 _OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
@@ -28,7 +29,10 @@ def create_run(config: FetchConfig, *, label: str = "", source: str = "") -> int
     options = dump_options(config)
     literal = any(config.is_secret(*pair) and not pair[1].startswith("env:") for pair in config.headers)
     run = Run.objects.create(
-        label=label[:200], source=source, options=options, secrets=seal(config.headers) if literal else None
+        label=storable(label)[:200],
+        source=storable(source),
+        options=options,
+        secrets=seal(config.headers) if literal else None,
     )
     return run.pk
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from django.db.models import OuterRef, Subquery
+from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from fetcher.engine import types
+from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.models import GOOD, PLACES, Result, Shard, Target
 from fetcher.store.sql import in_batches
 
@@ -50,8 +51,12 @@ def _sums(differences: list[int]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """The previous good result of a target, as far as the next one needs it."""
+    """The previous good result of a target, as far as the next one needs it.
 
+    ``body`` is the row's id where its content is still stored; ``sha256`` is known for longer.
+    """
+
+    representation: int | None
     body: int | None
     sha256: bytes | None
     size: int
@@ -124,7 +129,8 @@ def load_targets(
     """Return the engine's targets for slots, in their order, each with its Place as ``key``.
 
     Validators are set only where the previous good result was fetched with the same effective headers (``variant``) and
-    its body is still stored: otherwise a 304 would put one credential's body under another's.
+    its body is still stored: otherwise a 304 would put one credential's body under another's. Nor are they where the
+    target has a condition of its own: its 304 says nothing of our body.
     """
     rows = {}
     for batch in in_batches(slots):
@@ -149,11 +155,15 @@ def load_targets(
                 headers=headers,
                 body=None if row["body"] is None else bytes(row["body"]),
                 label=slot.label,
-                validators=_validators(before, variant) if conditional else None,
+                validators=_validators(before, variant) if conditional and not _has_condition(headers) else None,
                 key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
             )
         )
     return targets
+
+
+def _has_condition(headers: types.Headers) -> bool:
+    return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
 def _validators(previous: Previous | None, variant: bytes) -> types.Validators | None:
@@ -166,17 +176,32 @@ def _validators(previous: Previous | None, variant: bytes) -> types.Validators |
 
 def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
     found: dict[int | None, Previous] = {}
-    fields = ("id", "body_id", "body__sha256", "body__size", "etag", "last_modified", "variant", "content_type")
+    kept = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
     for batch in in_batches(ids):
-        for row in Result.objects.filter(id__in=batch).values(*fields, "final_url", "target__url"):
+        rows = Result.objects.filter(id__in=batch).values(
+            "id",
+            "representation_id",
+            "final_url",
+            "target__url",
+            sha256=F("representation__body__sha256"),
+            size=F("representation__body__size"),
+            kept=kept,
+            body=F("representation__body_id"),
+            etag=F("representation__etag"),
+            last_modified=F("representation__last_modified"),
+            variant=F("representation__variant"),
+            content_type=F("representation__content_type"),
+        )
+        for row in rows:
             found[row["id"]] = Previous(
-                body=row["body_id"],
-                sha256=None if row["body__sha256"] is None else bytes(row["body__sha256"]),
-                size=row["body__size"] or 0,
-                etag=row["etag"],
-                last_modified=row["last_modified"],
-                variant=bytes(row["variant"]),
-                content_type=row["content_type"],
+                representation=row["representation_id"],
+                body=row["body"] if row["kept"] else None,
+                sha256=None if row["sha256"] is None else bytes(row["sha256"]),
+                size=row["size"] or 0,
+                etag=row["etag"] or "",
+                last_modified=row["last_modified"] or "",
+                variant=bytes(row["variant"] or b""),
+                content_type=row["content_type"] or "",
                 final_url=row["final_url"] or row["target__url"],
             )
     return found

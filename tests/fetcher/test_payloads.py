@@ -137,6 +137,7 @@ class TestResultDetail:
         target = make_target("https://example.com/a")
         detail = detail_of(
             target,
+            started_at=NOON.timestamp(),
             headers=(("Content-Type", "text/html"), ("Link", "<a>"), ("link", "<b>"), ("Set-Cookie", "a=1")),
             redirects=(Redirect(301, "https://example.com/a", "https://example.com/b"),),
             attempts=(
@@ -152,8 +153,8 @@ class TestResultDetail:
         assert shown["redirects"] == [
             {"status": 301, "url": "https://example.com/a", "location": "https://example.com/b"}
         ]
-        nothing = {"dns_ms": None, "connect_ms": None, "tls_ms": None, "first_byte_ms": None, "total_ms": None}
-        assert shown["timings"] == {**nothing, "dns_ms": 1.0, "total_ms": 120.0}
+        nothing = {"dns_ms": None, "connect_ms": None, "tls_ms": None, "first_byte_ms": None, "total_ms": 500.0}
+        assert shown["timings"] == {**nothing, "dns_ms": 1.0, "total_ms": 123.457}
         assert shown["attempt_log"][0] == {
             "number": 1,
             "started_at": "2026-03-01T12:00:00.123Z",

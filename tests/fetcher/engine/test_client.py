@@ -260,6 +260,12 @@ class TestConditional:
     async def test_and_to_no_other(self, url: str) -> None:
         assert "if-none-match" not in (await sent(hop(url, validators=self.VALIDATORS))).headers
 
+    @pytest.mark.parametrize(("method", "sent_along"), [("HEAD", True), ("POST", False), ("OPTIONS", False)])
+    async def test_they_go_only_with_methods_that_read(self, method: str, sent_along: bool) -> None:
+        request = await sent(hop(method=method, validators=self.VALIDATORS))
+
+        assert ("if-none-match" in request.headers) is sent_along
+
     async def test_they_go_to_it_at_the_end_of_a_redirect(self) -> None:
         following = client().next_hop(hop("http://old.example/", validators=self.VALIDATORS), answer(301, URL))
         assert following is not None

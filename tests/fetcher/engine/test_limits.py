@@ -148,6 +148,16 @@ class TestDeadHosts:
         assert entries(turns) == list(range(1, 10))
         assert {turn.dead for turn in turns} == {ErrorKind.DNS}
 
+    def test_what_was_kept_back_included(self) -> None:
+        queues = self.failing(2)
+        queues.push("a", 99, now=0, at=1000)
+        queues.push("b", 1, now=0, at=1000)
+        queues.failed("a", ErrorKind.DNS, now=0)
+
+        assert entries(taken(queues, 0)) == [*range(1, 10), 99]
+        assert entries(taken(queues, 999)) == []
+        assert entries(taken(queues, 1000)) == [1]
+
     def test_a_host_that_fails_less_often_does_not(self) -> None:
         queues = self.failing(2)
 
@@ -266,7 +276,7 @@ class Politeness(RuleBasedStateMachine):
         entry = next(self.numbers)
         at = None if later is None else self.now + later
         self.waiting[entry] = host
-        self.ripe_at[entry] = self.now if at is None else at
+        self.ripe_at[entry] = self.now if at is None or self._dead(host) else at
         self.queues.push(host, entry, now=self.now, at=at, front=front)
 
     @rule()
@@ -307,6 +317,8 @@ class Politeness(RuleBasedStateMachine):
         for _ in range(times):
             self.failures[host] += 1
             self.queues.failed(host, ErrorKind.CONNECT, now=self.now)
+        if self._dead(host):
+            self.ripe_at.update({entry: self.now for entry, name in self.waiting.items() if name == host})
 
     @precondition(lambda self: self.out)
     @rule(data=st.data())

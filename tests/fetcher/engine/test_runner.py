@@ -373,6 +373,19 @@ class TestDeadHosts:
 
         assert {outcome.status for outcome in outcomes} == {Status.FAILED}
 
+    async def test_a_retry_that_a_dead_host_does_not_get_leaves_the_failure_as_it_was(self) -> None:
+        async def script(request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused")
+
+        outcomes = await fetched(
+            targets(4), Network(script), host_failures=3, concurrency=1, backoff_base=300, backoff_max=300
+        )
+        failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED]
+
+        assert len(failed) == 3
+        assert {outcome.error_detail for outcome in failed} == {"refused"}
+        assert {attempt.waited for outcome in failed for attempt in outcome.attempts} == {None}
+
     async def test_a_redirect_to_a_dead_host_fails_with_its_kind_and_without_a_status(self) -> None:
         async def script(request: httpx.Request) -> httpx.Response:
             if request.url.host == "dead.example":

@@ -1,0 +1,286 @@
+"""``manage.py fetch_urls``, from its call to its exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from fetcher.models import RejectedLine, Result, Run, RunState, Worker
+from tests.support.commands import database_url, manage, start
+from tests.support.processes import free_port
+
+ALLOW = ("--allow-network", "127.0.0.1/32")
+PORT_CLOSED = f"postgres://postgres@127.0.0.1:{free_port()}/nothing"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Called:
+    """What a command printed and how it exited, called in this process."""
+
+    def __init__(self, *arguments: str) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        self.code: int | str | None = 0
+        try:
+            call_command("fetch_urls", *arguments, stdout=out, stderr=err)
+        except SystemExit as exc:
+            self.code = exc.code
+        except CommandError as exc:
+            self.code = exc.returncode
+            err.write(f"{exc}\n")
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def urls(threaded_origin) -> list[str]:
+    return [threaded_origin.url(f"/ok/{number}") for number in range(3)]
+
+
+class TestExitCodes:
+    def test_0_where_all_succeeded(self, urls):
+        assert Called(*urls, *ALLOW).code == 0
+        assert Result.objects.filter(status="succeeded").count() == 3
+
+    def test_0_where_nothing_was_modified(self, threaded_origin):
+        url = threaded_origin.url("/etag/1")
+        Called(url, *ALLOW)
+        called = Called(url, *ALLOW)
+        assert called.code == 0
+        assert "not_modified  1" in called.out
+
+    def test_3_where_some_failed(self, urls, threaded_origin):
+        assert Called(*urls, threaded_origin.url("/missing/1"), *ALLOW).code == 3
+
+    def test_3_where_a_line_was_rejected(self, urls):
+        assert Called(*urls, "ftp://a.example/", *ALLOW).code == 3
+
+    def test_0_in_spite_of_failures_with_exit_zero(self, threaded_origin):
+        assert Called(threaded_origin.url("/missing/1"), "no-url", *ALLOW, "--exit-zero").code == 0
+
+    def test_0_and_a_hint_where_the_list_is_empty(self, tmp_path):
+        (tmp_path / "urls.txt").write_text("# nothing\n\n")
+        called = Called("--file", str(tmp_path / "urls.txt"))
+        assert called.code == 0
+        assert f"there is no URL in {tmp_path}/urls.txt" in called.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            ((), "nothing to fetch"),
+            (("-", "http://a.example/"), "must be the only positional argument"),
+            (("-", "--file", "-"), "standard input can be read only once"),
+            (
+                ("http://a/", "--concurrency", "0"),
+                "argument --concurrency: must be a whole number of at least 1",
+            ),
+            (("http://a/", "--label", "x" * 201), "argument --label: must be at most 200 characters"),
+        ],
+    )
+    def test_2_where_it_was_called_wrongly(self, arguments, text):
+        called = Called(*arguments)
+        assert called.code == 2
+        assert text in called.err
+        assert not Run.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (("--concurrency", "many"), "argument --concurrency: must be a whole number, not 'many'"),
+            (("--max-body", "10 stone"), "argument --max-body: must be a size such as 512KiB"),
+            (("--allow-network", "10.0.0.0/33"), "argument --allow-network: "),
+            (("--header", "s3cret"), "argument --header: must look like 'Name: value'"),
+        ],
+    )
+    def test_a_value_that_cannot_be_read_is_named(self, arguments, text):
+        found = manage("fetch_urls", "http://a/", *arguments)
+        assert found.returncode == 2
+        assert text in found.stderr
+        assert "s3cret" not in found.stderr
+        assert "Traceback" not in found.stderr
+
+    def test_1_where_a_file_cannot_be_read(self, tmp_path):
+        called = Called("--file", str(tmp_path / "none.txt"))
+        assert called.code == 1
+        assert called.err == f"{tmp_path}/none.txt: cannot be read: no such file or directory\n"
+
+    def test_1_where_a_headers_variable_is_not_set(self, urls):
+        called = Called(*urls, "--header", "Authorization: env:TRAWL_TEST_UNSET")
+        assert called.code == 1
+        assert "needs the environment variable TRAWL_TEST_UNSET" in called.err
+
+
+class TestMessages:
+    def test_name_file_line_and_reason_of_rejected_lines(self, tmp_path, urls):
+        path = tmp_path / "urls.txt"
+        path.write_text(f"# list\n{urls[0]}\nftp://a.example/\nhttp://user:s3cret@b.example/\n")
+        called = Called("--file", str(path), *ALLOW)
+        assert f"{path}:3: rejected: 'ftp://a.example/' the scheme 'ftp' is not supported" in called.err
+        assert f"{path}:4: rejected: 'http://***@b.example/' contains a user name or password" in called.err
+        assert "s3cret" not in called.err + called.out
+        assert list(RejectedLine.objects.values_list("line", flat=True)) == [3, 4]
+
+    def test_of_rejected_lines_end_after_a_few(self, tmp_path):
+        (tmp_path / "urls.txt").write_text("no url\n" * 100)
+        called = Called("--file", str(tmp_path / "urls.txt"))
+        assert called.err.count("rejected: ") == 20
+        assert "more lines are rejected" in called.err
+        assert RejectedLine.objects.count() == 100
+
+    def test_of_a_blocked_address_name_the_option_that_allows_it(self):
+        called = Called("http://127.0.0.1/", "--max-attempts", "1")
+        assert called.code == 3
+        assert "allow it with --allow-network 127.0.0.1/32" in called.out
+
+    def test_help_lists_defaults_and_examples(self):
+        text = manage("fetch_urls", "--help", env={"COLUMNS": "300"}).stdout
+        for part in ("(default: 100)", "(default: 10MiB)", "--host-failures", "examples:", "exit codes:"):
+            assert part in text
+
+    @pytest.mark.parametrize("style", ["bar", "plain", "none"])
+    def test_progress_never_goes_to_standard_output(self, urls, style):
+        called = Called(*urls, *ALLOW, "--output", "ndjson", "--progress", style)
+        assert len([json.loads(line) for line in called.out.splitlines()]) == 3
+
+
+class TestOutput:
+    def test_json_is_one_document(self, urls, threaded_origin):
+        called = Called(*urls, threaded_origin.url("/missing/é"), *ALLOW, "--output", "json", "--label", "nämlich")
+        document = json.loads(called.out)
+        assert document["run"]["label"] == "nämlich"
+        assert (document["run"]["total"], document["run"]["state"]) == (4, "completed")
+        assert sorted(item["position"] for item in document["items"]) == [0, 1, 2, 3]
+
+    def test_json_of_nothing_is_a_document_too(self, tmp_path):
+        (tmp_path / "none.txt").touch()
+        assert json.loads(Called("--file", str(tmp_path / "none.txt"), "--output", "json").out)["items"] == []
+
+    def test_ndjson_from_standard_input_is_nothing_but_lines_of_json(self, urls):
+        given = "".join(f"{url}\n" for url in urls) + "no url\n"
+        found = manage("fetch_urls", "-", *ALLOW, "--output", "ndjson", given=given, env={"LC_ALL": "C"})
+        assert {json.loads(line)["url"] for line in found.stdout.splitlines()} == set(urls)
+        assert found.returncode == 3
+        assert "stdin:4: rejected" in found.stderr
+
+    def test_ndjson_is_printed_as_results_are_saved(self, urls):
+        with start("fetch_urls", "-", *ALLOW, "--output", "ndjson") as process:
+            process.stdin.write(f"{urls[0]}\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["url"] == urls[0]  # while the input is still open
+            process.stdin.close()
+            assert process.wait(20) == 0
+
+    @pytest.mark.parametrize("output", ["ndjson", "json", "summary"])
+    def test_that_nobody_reads_is_no_error(self, urls, output):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with start("fetch_urls", *urls, *ALLOW, "--output", output, stdout=writing, stdin=None) as process:
+            os.close(writing)
+            _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+        assert Result.objects.count() == 3
+
+    def test_a_name_that_is_not_utf8_is_no_error(self, urls, tmp_path):
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+        Path(path).write_text(f"{urls[0]}\nno url\n")
+        found = manage("fetch_urls", "--file", path, *ALLOW, "--label", "caf\udce9")
+        assert found.returncode == 3
+        assert "Traceback" not in found.stderr
+        assert Run.objects.get().label == "caf?"
+
+
+class TestSecrets:
+    def test_are_in_no_file_of_the_database(self, urls):
+        called = Called(*urls, *ALLOW, "--header", "Authorization: Bearer s3cret-literal", "--output", "json")
+        assert called.code == 0
+        assert "s3cret-literal" not in called.out + called.err
+        if connection.vendor == "sqlite":
+            name = Path(connection.settings_dict["NAME"])
+            for path in name.parent.glob(f"{name.name}*"):
+                assert b"s3cret-literal" not in path.read_bytes()
+
+
+class TestSignals:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_stop_the_run_and_save_what_was_fetched(self, urls, threaded_origin, number, code):
+        hanging = threaded_origin.url("/hang/1")
+        with start("fetch_urls", *urls, hanging, *ALLOW, "--output", "ndjson", stdin=subprocess.DEVNULL) as process:
+            assert len([process.stdout.readline() for _ in urls]) == 3
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode == code
+        assert "interrupted: 3 of 4 targets are saved" in errors
+        assert "Traceback" not in errors
+        assert Run.objects.get().state == RunState.INTERRUPTED
+        assert not Worker.objects.exists()
+
+    def test_end_a_command_that_waits_for_input(self):
+        with start("fetch_urls", "-", "--progress", "none") as process:
+            wait_for(lambda: Run.objects.filter(state="running").exists())
+            process.send_signal(signal.SIGINT)
+            wait_for(lambda: process.poll() is not None)
+            assert process.returncode == 130
+            assert process.stderr.read() == "interrupted: 0 of 0 targets are saved\n"
+
+    @pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {130}), (signal.SIGTERM, {143, -signal.SIGTERM})])
+    def test_twice_stop_at_once(self, threaded_origin, number, codes):
+        with start("fetch_urls", threaded_origin.url("/hang/1"), *ALLOW, stdin=subprocess.DEVNULL) as process:
+            wait_for(lambda: bool(threaded_origin.log))
+            process.send_signal(number)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode in codes
+        assert "Traceback" not in errors
+
+
+class TestDatabases:
+    """What is wrong is one clear line, whatever is wrong."""
+
+    def line(self, **env: str) -> str:
+        found = manage("fetch_urls", "http://127.0.0.1/", env=env)
+        assert found.returncode == 1
+        assert found.stdout == ""
+        assert "Traceback" not in found.stderr
+        [line] = found.stderr.splitlines()
+        return line
+
+    def test_unreachable(self):
+        line = self.line(DATABASE_URL=PORT_CLOSED)
+        assert "the database cannot be used" in line
+        assert "check DATABASE_URL" in line
+
+    def test_that_was_not_migrated(self):
+        if connection.vendor == "sqlite":
+            pytest.skip("a SQLite file is migrated on first use; see the tests of bootstrap")
+        url = database_url().rpartition("/")[0] + "/template1"
+        assert re.search(
+            r"not up to date: \d+ migrations are missing. Run: python manage.py migrate", self.line(DATABASE_URL=url)
+        )
+
+    def test_no_folder_for_it(self, tmp_path):
+        assert f"there is no folder {tmp_path}/none" in self.line(DATABASE_URL=f"sqlite:///{tmp_path}/none/db.sqlite3")
+
+    def test_not_a_database(self, tmp_path):
+        (tmp_path / "db.sqlite3").write_text("no database, but long enough to have had a header")
+        assert "file is not a database" in self.line(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3")
+
+    def test_of_an_unknown_kind(self):
+        line = self.line(DATABASE_URL="oracle://user:s3cret@host/name")
+        assert line.startswith("The settings cannot be used: DATABASE_URL cannot be read")
+        assert "s3cret" not in line
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,91 @@
+"""Content to rows and files."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from functools import partial
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fetcher.bodies import read_body
+from fetcher.models import Body
+from fetcher.store.bodies import prepare, save_bodies
+from tests.support.stored import side_by_side
+
+
+def save(*contents: bytes, threshold: int = 2**20) -> dict[bytes, int]:
+    with transaction.atomic():
+        return save_bodies(map(prepare, contents), storage="default", file_threshold=threshold)
+
+
+class TestPrepare:
+    @given(st.binary(max_size=300) | st.binary(max_size=3).map(lambda part: part * 100))
+    def test_compresses_only_where_that_makes_it_smaller(self, body):
+        content = prepare(body)
+        assert content.size == len(body)
+        if content.encoding:
+            assert len(content.content) < len(body)
+            assert zlib.decompress(content.content) == body
+        else:
+            assert content.content == body
+
+    def test_compresses_text(self):
+        assert prepare(b"<p>text</p>" * 100).encoding == "zlib"
+
+    def test_leaves_noise_as_it_is(self):
+        assert prepare(os.urandom(5000)).encoding == ""
+
+
+@pytest.mark.django_db
+class TestSaveBodies:
+    def test_gives_the_row_of_each_hash(self):
+        contents = [b"", b"one", b"two" * 200]
+        ids = save(*contents)
+        assert {bytes(body.sha256): body.pk for body in Body.objects.all()} == ids
+        assert [read_body(Body.objects.get(pk=ids[prepare(content).sha256])) for content in contents] == contents
+
+    def test_stores_equal_contents_once(self):
+        assert save(b"one", b"one") == save(b"one")
+        assert Body.objects.count() == 1
+
+    def test_of_many_goes_past_a_statements_parameters(self):
+        assert len(save(*(b"%d" % number for number in range(1200)))) == 1200
+
+    @pytest.mark.parametrize("content", [os.urandom(5000), b"compresses " * 50_000], ids=["noise", "text"])
+    def test_puts_what_is_large_when_stored_into_a_file_once(self, content):
+        save(content, threshold=1000)
+        save(content, threshold=1000)
+        [body] = Body.objects.all()
+        assert body.content is None
+        assert read_body(body) == content
+        folder = body.file.rpartition("/")[0]
+        assert len(default_storage.listdir(folder)[1]) == 1
+
+    def test_uses_the_file_that_a_crash_left(self):
+        content = os.urandom(5000)
+        save(content, threshold=1000)
+        [body] = Body.objects.all()
+        body.delete()
+        save(content, threshold=1000)
+        assert Body.objects.get().file == body.file
+
+    def test_does_not_trust_a_file_that_was_written_in_part(self):
+        content = os.urandom(5000)
+        name = prepare(content).sha256.hex()
+        default_storage.save(f"bodies/{name[:2]}/{name[2:4]}/{name}", ContentFile(content[:100]))
+        save(content, threshold=1000)
+        assert read_body(Body.objects.get()) == content
+
+
+@pytest.mark.django_db(transaction=True)
+def test_processes_side_by_side_store_a_body_once_and_do_not_deadlock():
+    contents = [b"%d" % number for number in range(200)]
+    found = side_by_side(*(partial(save, *ordered) for ordered in (contents, contents[::-1], contents[100:])))
+    assert Body.objects.count() == 200
+    assert found[0] == found[1]

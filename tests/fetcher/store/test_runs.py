@@ -1,0 +1,145 @@
+"""A run from its creation to its end, and its options to and from the row."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.test import override_settings
+
+from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.config import FetchConfig
+from fetcher.models import Run, RunState
+from fetcher.secrets import UnsealError
+from fetcher.store import runs
+from tests.support.stored import open_targets, outcome, plan, record
+
+SECRET = FetchConfig(headers=(("Authorization", "Bearer s3cret"), ("X-A", "1"), ("Cookie", "env:SESSION")))
+URLS = ("http://a.example/1", "http://b.example/")
+
+pytestmark = pytest.mark.django_db
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            FetchConfig(),
+            SECRET,
+            FetchConfig(
+                concurrency=7,
+                host_delay=0.25,
+                headers=(("Accept", "a"), ("Accept", "b")),
+                secret_headers=frozenset({"x-key"}),
+                allowed_networks=tuple(map(AllowedNetwork.parse, ["10.0.0.0/8", "127.0.0.1:8000", "[::1]:80"])),
+            ),
+        ],
+    )
+    def test_come_back_as_they_were(self, config):
+        assert runs.load_config(Run.objects.get(pk=runs.create_run(config))) == config
+
+    def test_show_no_literal_secret_but_the_name_of_a_variable(self):
+        shown = [["Authorization", "***"], ["X-A", "1"], ["Cookie", "env:SESSION"]]
+        assert runs.dump_options(SECRET)["headers"] == shown
+
+    def test_are_sealed_only_where_there_is_a_literal_secret(self):
+        runs.create_run(FetchConfig(headers=(("Cookie", "env:SESSION"), ("X-A", "1"))))
+        assert Run.objects.get().secrets is None
+
+    def test_hold_no_secret_in_clear(self):
+        runs.create_run(SECRET)
+        row = Run.objects.values().get()
+        assert "s3cret" not in json.dumps({**row, "secrets": None}, default=str)
+        assert b"s3cret" not in bytes(row["secrets"])
+
+    def test_cannot_be_read_with_another_secret_key(self):
+        run = Run.objects.get(pk=runs.create_run(SECRET))
+        with override_settings(SECRET_KEY="another"), pytest.raises(UnsealError, match="SECRET_KEY has changed"):
+            runs.load_config(run)
+
+
+class TestVariant:
+    def of(self, *headers, own=()) -> bytes:
+        return runs.variant_of(FetchConfig(headers=headers))(own)
+
+    def test_is_sixteen_bytes(self):
+        assert len(self.of()) == 16
+
+    @pytest.mark.parametrize("name", ["Authorization", "Accept", "X-Anything"])
+    def test_differs_by_any_header_that_may_select_the_answer(self, name):
+        assert len({self.of(), self.of((name, "1")), self.of((name, "2"))}) == 3
+
+    @pytest.mark.parametrize("name", ["User-Agent", "If-None-Match", "if-modified-since"])
+    def test_does_not_differ_by(self, name):
+        assert self.of((name, "1")) == self.of()
+
+    def test_does_not_differ_by_case_or_order_of_names(self):
+        assert self.of(("A", "1"), ("b", "2")) == self.of(("B", "2"), ("a", "1"))
+
+    def test_takes_a_targets_own_header_over_the_runs(self):
+        assert self.of(("A", "1"), own=(("a", "2"),)) == self.of(("A", "2"))
+
+    def test_follows_the_variables_value(self, monkeypatch):
+        monkeypatch.setenv("TRAWL_TEST_TOKEN", "one")
+        first = self.of(("Authorization", "env:TRAWL_TEST_TOKEN"))
+        assert first == self.of(("Authorization", "one"))
+        monkeypatch.setenv("TRAWL_TEST_TOKEN", "two")
+        assert self.of(("Authorization", "env:TRAWL_TEST_TOKEN")) != first
+
+    @override_settings(SECRET_KEY="another")
+    def test_is_no_hash_that_others_could_compute(self):
+        with override_settings(SECRET_KEY="one"):
+            first = self.of(("Authorization", "guess"))
+        assert self.of(("Authorization", "guess")) != first
+
+
+class TestStates:
+    def finish(self, run: int, **options) -> Run:
+        state = runs.finish(run, **options)
+        row = Run.objects.get(pk=run)
+        assert row.state == state
+        assert row.finished_at is not None
+        return row
+
+    def test_a_new_run_is_pending_and_a_started_one_running(self):
+        run = runs.create_run(FetchConfig(), label="nightly", source="urls.txt")
+        row = Run.objects.get(pk=run)
+        assert (row.state, row.label, row.source, row.started_at) == (RunState.PENDING, "nightly", "urls.txt", None)
+        runs.start(run)
+        row.refresh_from_db()
+        assert row.state == RunState.RUNNING
+        assert row.started_at is not None
+
+    def test_completed_where_every_target_has_a_result(self):
+        run = plan(*URLS)
+        record(run, map(outcome, open_targets(run)))
+        assert self.finish(run).state == RunState.COMPLETED
+
+    def test_completed_where_the_source_was_empty(self):
+        run = runs.create_run(FetchConfig())
+        runs.planned(run)
+        assert self.finish(run).state == RunState.COMPLETED
+
+    def test_interrupted_where_a_target_has_no_result(self):
+        run = plan(*URLS)
+        record(run, map(outcome, open_targets(run)[:1]))
+        assert self.finish(run).state == RunState.INTERRUPTED
+        assert runs.pending(run) == 1
+
+    def test_interrupted_where_the_source_was_not_read_to_the_end(self):
+        assert self.finish(runs.create_run(FetchConfig())).state == RunState.INTERRUPTED
+
+    def test_failed_where_the_caller_says_so(self):
+        assert self.finish(plan(*URLS), failed=True).state == RunState.FAILED
+
+    def test_an_interrupted_run_keeps_its_secrets_and_a_run_that_is_over_does_not(self):
+        run = plan(*URLS, config=SECRET)
+        row = self.finish(run)
+        assert runs.load_config(row) == SECRET
+        record(run, map(outcome, open_targets(run, config=FetchConfig())))
+        assert self.finish(run).secrets is None
+
+    @pytest.mark.parametrize("label", ["caf\udce9", "nul\x00", "x" * 300])
+    def test_labels_that_no_database_takes_are_mended(self, label):
+        runs.create_run(FetchConfig(), label=label, source=label)
+        assert len(Run.objects.get().label) <= 200

@@ -1,0 +1,64 @@
+"""How headers, redirects and attempts are stored."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fetcher.details import AttemptDetail, Detail, RedirectDetail, decode_detail, encode_detail
+from fetcher.engine.errors import ErrorKind
+from fetcher.engine.types import Attempt, Redirect, Status, Target, Timings
+from tests.support.stored import outcome
+
+TARGET = Target("http://a.example/", "a.example:80")
+names = st.text(st.characters(codec="latin-1"), max_size=20)
+
+
+@given(st.lists(st.tuples(names, names), max_size=10).map(tuple))
+def test_headers_come_back_in_order(headers):
+    kept = tuple(pair for pair in headers if pair[0].lower() not in ("set-cookie", "set-cookie2"))
+    assert decode_detail(encode_detail(outcome(TARGET, headers=headers))).headers == kept
+
+
+def test_cookies_are_left_out():
+    headers = (("set-COOKIE", "a=1"), ("Set-Cookie2", "b=1"), ("Cookie-Jar", "c"))
+    assert decode_detail(encode_detail(outcome(TARGET, headers=headers))).headers == (("Cookie-Jar", "c"),)
+
+
+def test_redirects_and_attempts_come_back():
+    attempt = Attempt(
+        number=1, started_at=1.5, elapsed=0.25, address="127.0.0.1:80", http_version="HTTP/2", http_status=503,
+        error_kind=ErrorKind.HTTP_STATUS, error_detail="HTTP 503", timings=Timings(dns=0.1, first_byte=0.2, total=0.25),
+        waited=1.0, wait_reason="backoff",
+    )  # fmt: skip
+    redirects = (Redirect(302, "http://a/", "http://b/"),)
+    stored = encode_detail(outcome(TARGET, attempts=(attempt,), redirects=redirects, started_at=1.0))
+    detail = decode_detail(stored)
+    assert detail.redirects == (RedirectDetail(302, "http://a/", "http://b/"),)
+    [found] = detail.attempts
+    assert found == AttemptDetail(
+        elapsed_us=250_000, first_byte_us=200_000, address="127.0.0.1:80", http_status=503, dns_us=100_000,
+        after_ms=500, error_kind=ErrorKind.HTTP_STATUS, error_detail="HTTP 503", waited_us=1_000_000,
+        wait_reason="backoff", http_version="HTTP/2",
+    )  # fmt: skip
+
+
+def test_an_attempt_as_usual_takes_few_bytes():
+    attempt = Attempt(1, 1_700_000_000.0, 0.05, "127.0.0.1:80", "HTTP/1.1", 304, timings=Timings(first_byte=0.04))
+    answer = outcome(TARGET, status=Status.NOT_MODIFIED, attempts=(attempt,), headers=(("ETag", '"1"'),))
+    assert len(encode_detail(answer)) < 40
+
+
+def test_the_headers_of_a_304_are_not_stored():
+    answer = outcome(TARGET, status=Status.NOT_MODIFIED, headers=(("ETag", '"1"'),))
+    assert decode_detail(encode_detail(answer)).headers == ()
+
+
+def test_half_a_surrogate_pair_is_stored_as_a_question_mark():
+    attempt = Attempt(1, 0.0, 0.0, error_detail="\ud800", error_kind=ErrorKind.INTERNAL)
+    [found] = decode_detail(encode_detail(outcome(TARGET, attempts=(attempt,)))).attempts
+    assert (found.error_detail, found.error_kind) == ("?", ErrorKind.INTERNAL)
+
+
+def test_nothing_stored_is_an_empty_detail():
+    assert decode_detail(None) == Detail()

@@ -1,0 +1,88 @@
+"""A few URLs fetched now, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from django.test import override_settings
+
+from fetcher.bodies import read_body
+from fetcher.engine.config import ConfigError
+from fetcher.engine.urls import parse_url
+from fetcher.fanout import FanOutReport, fan_out
+from fetcher.models import Result, Run, RunState
+from tests.support.stored import fetch
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _loopback_allowed(settings):
+    settings.FETCHER_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    settings.FETCHER_BACKOFF_BASE = 0.01
+
+
+def call(*urls: str, **options) -> FanOutReport:
+    return asyncio.run(fan_out([parse_url(url) for url in urls], **options))
+
+
+class TestFanOut:
+    def test_answers_in_the_order_asked_whoever_was_first(self, threaded_origin):
+        urls = [threaded_origin.url(path) for path in ("/slow/1?ms=200", "/missing/2", "/ok/3", "/flaky/4")]
+        report = call(*urls)
+        assert [outcome.target.url for outcome in report.outcomes] == urls
+        assert [outcome.status for outcome in report.outcomes] == ["succeeded", "failed", "succeeded", "succeeded"]
+
+    def test_fetches_side_by_side(self, threaded_origin):
+        began = time.monotonic()
+        report = call(*(threaded_origin.url(f"/slow/{number}?ms=300") for number in range(8)))
+        assert threaded_origin.peak == 8
+        assert report.elapsed_ms <= (time.monotonic() - began) * 1000
+
+    def test_saves_a_completed_run_before_it_answers(self, threaded_origin):
+        urls = [threaded_origin.url(f"/ok/{number}") for number in range(3)]
+        run = Run.objects.get(pk=call(*urls).run)
+        results = Result.objects.filter(run=run).order_by("position").select_related("representation__body")
+        bodies = [read_body(result.representation.body) for result in results]
+        assert (run.state, run.source) == (RunState.COMPLETED, "fanout")
+        assert [json.loads(body) for body in bodies] == [{"ok": n} for n in range(3)]
+
+    def test_saves_what_is_extracted(self, threaded_origin):
+        call(threaded_origin.url("/ok/5"), extract=lambda outcome: json.loads(outcome.body)["ok"])
+        assert Result.objects.get().extracted == 5
+
+    def test_asks_for_the_body_although_it_is_known(self, threaded_origin):
+        url = threaded_origin.url("/etag/1")
+        statuses = [call(url).outcomes[0].http_status for _ in range(2)]
+        assert statuses == [200, 200]
+        assert list(Result.objects.order_by("id").values_list("changed", flat=True)) == [None, False]
+
+    @override_settings(FETCHER_FANOUT_DEADLINE=0.5)
+    def test_cuts_what_is_not_finished_in_time(self, threaded_origin):
+        began = time.monotonic()
+        report = call(threaded_origin.url("/ok/1"), threaded_origin.url("/hang/2"))
+        assert time.monotonic() - began < 5
+        fine, cut = report.outcomes
+        assert (fine.status, cut.status, cut.error_kind) == ("succeeded", "failed", "cancelled")
+        assert "FETCHER_FANOUT_DEADLINE" in cut.error_detail
+        assert set(Result.objects.values_list("error_kind", flat=True)) == {None, "cancelled"}
+
+    def test_tells_a_later_run_what_it_may_compare_with(self, threaded_origin):
+        url = threaded_origin.url("/ok/1")
+        fetch(url, body=b'{"ok": 0}')
+        call(url)
+        assert Result.objects.latest("id").changed is True
+
+    @override_settings(FETCHER_HEADERS="Authorization: env:TRAWL_TEST_UNSET")
+    def test_raises_where_a_headers_variable_is_not_set(self):
+        with pytest.raises(ConfigError, match="TRAWL_TEST_UNSET"):
+            call("http://a.example/")
+        assert not Run.objects.exists()
+
+    def test_takes_a_transport(self):
+        report = call("http://a.example/", transport=httpx.MockTransport(lambda request: httpx.Response(204)))
+        assert report.outcomes[0].http_status == 204
