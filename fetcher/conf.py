@@ -42,6 +42,8 @@ class Settings:
     """URLs in one call of ``fanout/``."""
     fanout_deadline: float = 15.0
     """Seconds in which ``fanout/`` answers, whatever its URLs do."""
+    list_environment: frozenset[str] = frozenset()
+    """Environment variables that ``env:NAME`` in a list's own headers may name. Options may name any."""
     page_limit: int = 1000
     """The most items that one page of a list can have."""
 
@@ -114,11 +116,13 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "body_file_threshold": parse_size,
     "fanout_max_urls": parse_count,
     "fanout_deadline": parse_number,
+    "list_environment": lambda _, text: frozenset(_list(text)),
     "page_limit": parse_count,
 }
 
 
-_TEXTS = frozenset({"user_agent", "secret_headers", "allowed_networks", "api_access", "body_storage"})
+_LISTS = frozenset({"allowed_networks", "secret_headers", "list_environment"})
+_TEXTS = _LISTS | {"user_agent", "api_access", "body_storage"}
 """What has no other form than text, once lists are joined."""
 
 
@@ -127,7 +131,7 @@ def read_value(name: str, value: Any) -> Any:
 
     Raises ConfigError.
     """
-    if name in ("allowed_networks", "secret_headers") and isinstance(value, list | tuple | set | frozenset):
+    if name in _LISTS and isinstance(value, list | tuple | set | frozenset):
         value = " ".join(map(str, value))
     if isinstance(value, str):
         return _READERS[name](name, value)

@@ -30,7 +30,8 @@ _FRAMING = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
     "upgrade",
 })  # fmt: skip
-_ENVIRONMENT = "env:"
+ENVIRONMENT = "env:"
+"""A header value that begins so names an environment variable, read when it is sent."""
 
 
 class ConfigError(ValueError):
@@ -106,7 +107,7 @@ class FetchConfig:
 
     def is_secret(self, name: str, value: str) -> bool:
         """Whether a header's value must not be shown or follow a redirect elsewhere."""
-        return name.lower() in self.secret_headers or value.startswith(_ENVIRONMENT)
+        return name.lower() in self.secret_headers or value.startswith(ENVIRONMENT)
 
 
 CONFIG_FIELDS = tuple(field.name for field in fields(FetchConfig))
@@ -171,15 +172,15 @@ def check_header(header: str, value: str) -> None:
         raise ConfigError("headers", f"the header {header} is set by Trawl itself and cannot be given")
     if not _VALUE.fullmatch(value):
         raise ConfigError("headers", f"the value of {header} has a line break or another character that cannot be sent")
-    if value.startswith(_ENVIRONMENT) and not value.removeprefix(_ENVIRONMENT):
+    if value.startswith(ENVIRONMENT) and not value.removeprefix(ENVIRONMENT):
         raise ConfigError("headers", f"the value of {header} names no environment variable after 'env:'")
 
 
 def resolve_header(header: str, value: str) -> str:
     """Return the value to send: ``env:NAME`` is looked up now. Raises ConfigError where it is not set."""
-    if not value.startswith(_ENVIRONMENT):
+    if not value.startswith(ENVIRONMENT):
         return value
-    variable = value.removeprefix(_ENVIRONMENT)
+    variable = value.removeprefix(ENVIRONMENT)
     found = os.environ.get(variable)
     if found is None:
         raise ConfigError("headers", f"the header {header} needs the environment variable {variable}, which is not set")

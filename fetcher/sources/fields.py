@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fetcher.engine.config import ConfigError, check_header
+from fetcher.conf import fetcher_settings
+from fetcher.engine.config import ENVIRONMENT, ConfigError, check_header
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Headers, Target
 from fetcher.engine.urls import parse_url
@@ -96,9 +97,20 @@ def _headers(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> Headers:
             check_header(name, value)
         except ConfigError as exc:
             raise FieldError(f"headers: {exc}") from None
+        _check_reference(name, value)
     if sum(len(name) + len(value) for name, value in found) > MAX_HEADERS:
         raise FieldError(f"headers: are longer than {MAX_HEADERS} characters together")
     return found
+
+
+def _check_reference(name: str, value: str) -> None:
+    """Refuse ``env:NAME`` unless the operator listed the name: who writes a list could read any variable with it."""
+    variable = value.removeprefix(ENVIRONMENT)
+    if variable != value and variable not in fetcher_settings().list_environment:
+        raise FieldError(
+            f"headers: {name} asks for the environment variable {variable[:100]}, which a list may use only where "
+            "FETCHER_LIST_ENVIRONMENT names it"
+        )
 
 
 def _label(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fetcher.engine.errors import InvalidUrl
@@ -98,3 +100,21 @@ def test_nor_does_the_reason_repeat_a_header_value() -> None:
     entry = entry_for_fields("f", 3, Fields(URL, headers={"Authorization": "s3cret\n"}))
 
     assert "s3cret" not in entry.reason
+
+
+class TestEnvironment:
+    FIELDS = Fields("http://a/", headers={"Authorization": "env:API_TOKEN"})
+
+    def test_a_list_may_not_read_variables(self) -> None:
+        entry = entry_for_fields("list", 1, self.FIELDS)
+
+        assert entry.target is None
+        assert entry.reason == (
+            "headers: Authorization asks for the environment variable API_TOKEN, which a list may use only where "
+            "FETCHER_LIST_ENVIRONMENT names it"
+        )
+
+    def test_but_those_that_the_operator_named(self, settings: Any) -> None:
+        settings.FETCHER_LIST_ENVIRONMENT = "OTHER API_TOKEN"
+
+        assert target_for(self.FIELDS).headers == (("Authorization", "env:API_TOKEN"),)
