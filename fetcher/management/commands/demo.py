@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fetcher import conf
 from fetcher.bootstrap import ensure_database
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.execution import run_list
 from fetcher.cli.progress import STYLES
 from fetcher.cli.text import program
@@ -31,16 +31,11 @@ exit codes:
 """
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Thin: start the origin, fetch from it twice, compare."""
 
     help = "Fetch some two hundred scripted URLs from a server on this machine; works offline."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the text's line breaks."""
-        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""

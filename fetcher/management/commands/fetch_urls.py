@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fetcher.bootstrap import ensure_database
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.execution import OUTPUTS, run_list
 from fetcher.cli.options import USAGE, add_fetch_options, config_from
 from fetcher.cli.progress import STYLES
@@ -32,16 +32,11 @@ exit codes:
 """
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Thin: read the call, hand it to the service, report."""
 
     help = "Fetch URLs concurrently, politely and with retries, and save every outcome to the database."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the examples' line breaks."""
-        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options of the design's contract that exist so far."""

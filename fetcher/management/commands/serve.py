@@ -11,13 +11,14 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import connections
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from fetcher.api.access import is_loopback
 from fetcher.bootstrap import ensure_database
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.text import program
 from fetcher.conf import fetcher_settings
 from fetcher.models import Run
@@ -26,10 +27,15 @@ STOP_WITHIN = 10
 """Seconds in which a worker finishes its requests after a signal, before it is killed."""
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Serve the JSON API and the admin until SIGINT or SIGTERM."""
 
     help = "Serve the JSON API and the admin over ASGI until Ctrl-C."
+    epilog = """\
+examples:
+  manage.py serve
+  manage.py serve --host 0.0.0.0 --port 80 --workers 4    # in production, with FETCHER_API_ACCESS=login
+"""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
