@@ -22,6 +22,14 @@ _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)([^/?#\\]*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _DNS_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# What most lists consist of and normalising leaves alone: a name in small letters whose last label is no number, no
+# port, path segments that begin with no dot, and only characters that are never encoded.
+_PLAIN = re.compile(
+    r"(https?)://"
+    r"((?:(?!xn--)[a-z0-9_-]{1,63}\.)*+(?!xn--)[a-z][a-z0-9_-]{0,62})"
+    r"((?:/(?!\.|%2[eE])[A-Za-z0-9_.~!$&()*+,;=:@%-]*+)*+)"
+    r"((?:\?[A-Za-z0-9_.~!$&()*+,;=:@%/?-]*+)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,13 @@ def parse_url(text: str) -> Url:
 
     Raises InvalidUrl with a reason that says what to write instead.
     """
+    if (plain := _PLAIN.fullmatch(text)) and len(text) < MAX_LENGTH and plain.end(2) - plain.start(2) <= 253:
+        scheme, hostname, path, query = plain.groups()
+        return Url(text if path else f"{scheme}://{hostname}/{query}", scheme, hostname, _DEFAULT_PORTS[scheme])
+    return _parse_any(text)
+
+
+def _parse_any(text: str) -> Url:
     if len(text) > MAX_LENGTH:
         raise InvalidUrl(f"longer than {MAX_LENGTH} characters")
     if any(char.isspace() for char in text):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fetcher.engine.errors import InvalidUrl
-from fetcher.engine.urls import MAX_LENGTH, fingerprint, join_url, parse_url
+from fetcher.engine.urls import MAX_LENGTH, Url, _parse_any, fingerprint, join_url, parse_url
 
 USERINFO = "contains a user name or password; send them in an Authorization header instead"
 
@@ -208,6 +210,49 @@ def test_wild_text_is_a_url_or_is_refused(text: str, location: str) -> None:
             continue
         assert parse_url(url.href) == url
         assert url.host.startswith(("[", url.hostname.rstrip(".")))
+
+
+def outcome(parse: Callable[[str], Url], text: str) -> Url | str:
+    try:
+        return parse(text)
+    except InvalidUrl as exc:
+        return exc.detail
+
+
+labels = st.text("ab0x9-_", max_size=4) | st.sampled_from(["a" * 63, "a" * 64, "xn--a", "xn--bcher-kva", "0x1", "08"])
+plain_urls = st.builds(
+    "{}://{}{}{}{}".format,
+    st.sampled_from(["http", "https"]),
+    st.lists(labels, min_size=1, max_size=5).map(".".join),
+    st.sampled_from(["", "", ".", ":80", ":8080"]),
+    st.lists(st.text("aZ0.~!$&()*+,;=:@%2eE_-'|^", max_size=6), max_size=4).map(
+        lambda parts: "".join("/" + part for part in parts)
+    ),
+    st.sampled_from(["", "?", "#"]).flatmap(
+        lambda mark: st.text("aZ0.~!$&()*+,;=:@%/?_-'#", max_size=6).map(mark.__add__)
+    ),
+)
+
+
+@settings(max_examples=1000)
+@given(plain_urls | wild_urls)
+def test_the_short_way_for_plain_urls_gives_what_the_long_way_gives(text: str) -> None:
+    assert outcome(parse_url, text) == outcome(_parse_any, text)
+
+
+@pytest.mark.parametrize("char", [chr(code) for code in range(0x20, 0x180)])
+@pytest.mark.parametrize("place", ["http://{}/", "http://a{}b/", "http://a.b/{}", "http://a.b/c{}d", "http://a.b/?{}"])
+def test_the_short_way_treats_every_character_as_the_long_way_does(place: str, char: str) -> None:
+    text = place.format(char)
+
+    assert outcome(parse_url, text) == outcome(_parse_any, text)
+
+
+@pytest.mark.parametrize("length", [252, 253, 254])
+def test_the_short_way_knows_how_long_a_name_may_be(length: int) -> None:
+    text = f"http://{('a' * 49 + '.') * 5}{'a' * (length - 250)}/"
+
+    assert outcome(parse_url, text) == outcome(_parse_any, text)
 
 
 class TestFingerprint:

@@ -10,7 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fetcher.sources import Entry, SourceError, open_arguments, open_lines
@@ -165,9 +165,9 @@ class TestFiles:
 
     def test_an_error_while_reading_says_how_far_it_came(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Failing(io.BytesIO):
-            def readline(self, size: int | None = -1, /) -> bytes:
-                if line := super().readline(size):
-                    return line
+            def read1(self, size: int | None = -1, /) -> bytes:
+                if piece := super().read1(size):
+                    return piece
                 raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Failing(b"http://a/\n")))
@@ -183,6 +183,7 @@ class TestFiles:
     | st.lists(st.sampled_from([b"http://a/", b"#", b"\n", b"\r\n", b"\xff", b"\x00", b"x"])).map(b"".join)
 )
 def test_any_bytes_give_entries_numbered_as_in_the_file(data: bytes) -> None:
+    assume(not data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")))  # UTF-16, gzip: see test_stream
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()

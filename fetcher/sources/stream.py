@@ -1,0 +1,260 @@
+"""A source's bytes as UTF-8: decompressed where they are gzip, transcoded where a byte order mark says so, bounded."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from fetcher.sources.entry import SourceError
+
+PIECE = 64 * 2**10
+"""Bytes read, and decompressed, at a time."""
+HEAD = 64 * 2**10
+"""Bytes looked at to tell what a source holds."""
+LONGEST_LINE = 256 * 2**20
+"""Bytes; what goes on for longer is no list, and reading stops rather than pass over it for hours."""
+
+_GZIP = b"\x1f\x8b"
+_MARKS = ((codecs.BOM_UTF8, ""), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_FOREIGN = (
+    (_GZIP, "gzip inside gzip; decompress it once"),
+    (b"PK\x03\x04", "a ZIP archive or a spreadsheet; unpack it, or save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet or another office document; save it as CSV"),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard; decompress it, or use gzip"),
+    (b"BZh", "compressed with bzip2; decompress it, or use gzip"),
+    (b"\xfd7zXZ", "compressed with xz; decompress it, or use gzip"),
+    (b"%PDF-", "a PDF document; save its URLs as text"),
+    (b"SQLite format 3", "a database; export its URLs as CSV"),
+    (b"\xff\xfe\0\0", "UTF-32; save it as UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-32; save it as UTF-8"),
+)
+
+
+_UNMARKED = re.compile(rb"(?:[ -~]\0){4}|(?:\0[ -~]){4}")
+
+
+class BrokenError(Exception):
+    """Reading cannot go on; the text says why and the caller knows how far it came."""
+
+
+class Stream(contextlib.AbstractContextManager["Stream"]):
+    """An opened source, read by ``lines`` or by ``pieces``; ``head`` looks at the beginning and takes nothing.
+
+    ``name`` is its path or ``stdin``; ``line`` the number of the last line read, from 1, and ``quotes_passed`` how many
+    quotation marks were in the part of it that was not kept.
+    """
+
+    def __init__(self, name: str, file: BinaryIO, *, keep_open: bool = False) -> None:
+        self.name = name
+        self.line = 0
+        self.quotes_passed = 0
+        self._file = file
+        self._keep_open = keep_open
+        self._marked: bool | None = None
+        self._pieces: Iterator[bytes] = iter(())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._keep_open:
+            self._file.close()
+
+    @property
+    def marked(self) -> bool:
+        """Whether a byte order mark named the encoding."""
+        self._begin()
+        return bool(self._marked)
+
+    def error(self, message: str) -> SourceError:
+        """Return the error that names this source."""
+        return SourceError(f"{self.name}: {message}")
+
+    def head(self) -> bytes:
+        """Return the beginning, as far as the end of the first line that is not blank, or HEAD bytes."""
+        self._begin()
+        head, self._pieces = _looked_at(
+            self._pieces, lambda head: len(head) >= HEAD or b"\n" in head.lstrip(b" \t\r\n")
+        )
+        return head[:HEAD]
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes, at most PIECE at a time. Raises BrokenError."""
+        self._begin()
+        return self._pieces
+
+    def lines(self, limit: int) -> Iterator[tuple[bytes, bool]]:
+        """Yield each line with its end, and whether it is whole: of a longer one than ``limit`` only the beginning.
+
+        Raises SourceError, which says how far reading came.
+        """
+        with self._watched():
+            self._begin()
+            reader = io.BufferedReader(_Raw(self._pieces), PIECE)
+            while raw := reader.readline(limit + 1):
+                self.line += 1
+                whole = len(raw) <= limit or raw.endswith(b"\n")
+                if not whole:
+                    self._pass_over(reader)
+                yield raw, whole
+
+    def _pass_over(self, reader: io.BufferedReader[_Raw]) -> None:
+        """Read the rest of a line without keeping it."""
+        passed = self.quotes_passed = 0
+        while rest := reader.readline(PIECE):
+            self.quotes_passed += rest.count(b'"')
+            passed += len(rest)
+            if rest.endswith(b"\n"):
+                return
+            if passed > LONGEST_LINE:
+                raise self.error(
+                    f"line {self.line} goes on for more than {LONGEST_LINE} bytes; this is no list of URLs"
+                )
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Turn what goes wrong while reading into a SourceError."""
+        try:
+            yield
+        except OSError as exc:
+            raise self._stopped(_reason(exc)) from None
+        except BrokenError as exc:
+            raise self._stopped(str(exc)) from None
+
+    def _stopped(self, reason: str) -> SourceError:
+        return self.error(f"reading stopped after line {self.line}: {reason}")
+
+    def _begin(self) -> None:
+        if self._marked is not None:
+            return
+        self._marked = False
+        head, pieces = _looked_at(_read(self._file), lambda head: len(head) >= 16)
+        if head.startswith(_GZIP):
+            head, pieces = _looked_at(_gunzip(pieces), lambda head: len(head) >= 16)
+        for magic, what in _FOREIGN:
+            if head.startswith(magic):
+                raise self.error(f"is {what}")
+        for mark, encoding in _MARKS:
+            if head.startswith(mark):
+                self._marked = True
+                pieces = _without(mark, pieces)
+                self._pieces = _transcoded(pieces, encoding) if encoding else pieces
+                return
+        if _UNMARKED.match(head):
+            raise self.error("looks like UTF-16 without a byte order mark; save it as UTF-8")
+        self._pieces = pieces
+
+
+def open_stream(path: str) -> Stream:
+    """Open a file, or standard input for ``-``. Raises SourceError."""
+    if path == "-":
+        if sys.stdin is None:
+            raise SourceError("stdin: cannot be read: it is closed")
+        return Stream("stdin", sys.stdin.buffer, keep_open=True)
+    try:
+        return Stream(path, Path(path).open("rb"))
+    except OSError as exc:
+        raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
+    except ValueError:
+        raise SourceError(f"{path!a}: cannot be read: this is no path") from None
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        piece = self._left or next(self._pieces, b"")
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        self._left = piece[count:]
+        return count
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    assert isinstance(file, io.BufferedIOBase)
+    while piece := file.read1(PIECE):  # what is there: a pipe may be slow
+        yield piece
+
+
+def _looked_at(pieces: Iterator[bytes], enough: Callable[[bytes], bool]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the beginning, as soon as there is enough of it, and the pieces with nothing taken.
+
+    What goes wrong meanwhile goes wrong again when the pieces are read that far.
+    """
+    head = b""
+    while not enough(head):
+        try:
+            piece = next(pieces, b"")
+        except (OSError, BrokenError) as exc:
+            return head, _joined(head, iter(()), exc)
+        if not piece:
+            break
+        head += piece
+    return head, _joined(head, pieces)
+
+
+def _joined(head: bytes, pieces: Iterator[bytes], error: Exception | None = None) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from pieces
+    if error is not None:
+        raise error
+
+
+def _without(mark: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    return _joined(next(pieces).removeprefix(mark), pieces)
+
+
+def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress gzip (RFC 1952), its members one after the other."""
+    decoder = zlib.decompressobj(wbits=31)
+    begun = False
+    for piece in pieces:
+        left = piece
+        while left:
+            if not begun:
+                left = left.lstrip(b"\0")  # tapes and some archivers fill up with zeros between members
+                if not left:
+                    break
+                begun = True
+            try:
+                out = decoder.decompress(left, PIECE)
+                while out:
+                    yield out
+                    left = decoder.unconsumed_tail
+                    out = b"" if decoder.eof else decoder.decompress(left, PIECE)
+            except zlib.error:
+                raise BrokenError("its gzip data is damaged") from None
+            left = decoder.unconsumed_tail
+            if decoder.eof:
+                left = decoder.unused_data
+                decoder = zlib.decompressobj(wbits=31)
+                begun = False
+    if begun:
+        raise BrokenError("its gzip data ends in the middle; the file is cut off")
+
+
+def _transcoded(pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Turn UTF-16 into UTF-8. What is no character becomes invalid UTF-8, so that it is noticed like there."""
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    for piece in pieces:
+        if text := decoder.decode(piece):
+            yield text.encode("utf-8", "surrogatepass")
+    if decoder.getstate()[0]:
+        yield b"\xff"
+
+
+def _reason(exc: OSError) -> str:
+    return (exc.strerror or str(exc)).lower()
