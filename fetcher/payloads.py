@@ -296,7 +296,7 @@ def result_detail(number: int) -> ResultDetail | None:
 
 def _pairs(stored: Any) -> Headers:
     pairs = stored.items() if isinstance(stored, dict) else stored or ()
-    return tuple((str(name), str(value)) for name, value in pairs)
+    return tuple((str(name), MASK if value is None else str(value)) for name, value in pairs)
 
 
 def shown_headers(headers: Iterable[tuple[str, str]], config: FetchConfig) -> dict[str, str]:

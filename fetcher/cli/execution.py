@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -20,6 +20,7 @@ from fetcher.cli.progress import Reporter
 from fetcher.cli.summary import print_summary
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Result, Run, RunState
+from fetcher.options import RunOptions
 from fetcher.progress import Progress
 from fetcher.secrets import UnsealError
 from fetcher.service import Listener, fetch_list
@@ -33,6 +34,7 @@ _REJECTED_SHOWN = 20
 def run_list(
     entries: Iterable[Entry],
     config: FetchConfig,
+    options: RunOptions | None = None,
     *,
     stdout: OutputWrapper,
     stderr: OutputWrapper,
@@ -55,7 +57,8 @@ def run_list(
     progress = listener.progress
     ending = _Ending()
     with _clear_errors(progress):
-        asyncio.run(_run(entries, config, label, source, listener, reporter, ending))
+        fetching = fetch_list(entries, config, options, label=label, source=source, listener=listener)
+        asyncio.run(_run(fetching, progress, reporter, ending))
     with _closed_pipe_is_fine():
         if output == "json":
             _print_document(out, progress.run)
@@ -105,17 +108,11 @@ def _run_of(progress: Progress) -> str:
 
 
 async def _run(
-    entries: Iterable[Entry],
-    config: FetchConfig,
-    label: str,
-    source: str,
-    listener: Listener,
-    reporter: Reporter,
-    ending: _Ending,
+    execution: Coroutine[Any, Any, RunState], progress: Progress, reporter: Reporter, ending: _Ending
 ) -> None:
     """Fetch until done, or until the first SIGINT or SIGTERM: then what was fetched is saved, and that is all."""
     loop = asyncio.get_running_loop()
-    fetching = asyncio.ensure_future(fetch_list(entries, config, label=label, source=source, listener=listener))
+    fetching = asyncio.ensure_future(execution)
 
     def stop(number: int) -> None:
         ending.signal = number
@@ -125,7 +122,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
             loop.add_signal_handler(number, stop, number)
-    async with reporter.showing(listener.progress):
+    async with reporter.showing(progress):
         try:
             ending.state = await fetching
         except asyncio.CancelledError:

@@ -20,7 +20,7 @@ MAX_HEADERS = 64 * 2**10
 """Characters of a target's own headers together."""
 
 _KNOWN = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-_WITHOUT_BODY = frozenset({"HEAD", "TRACE"})
+WITHOUT_BODY = frozenset({"HEAD", "TRACE"})
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -44,7 +44,7 @@ class Fields:
 def entry_for_fields(source: str, line: int, fields: Fields) -> Entry:
     """Return the entry for one record: its target, or its rejection, which shows nothing of it but the URL."""
     try:
-        return Entry(source, line, target_for(fields))
+        return Entry(source, line, target_for(fields), own_method=bool(fields.method))
     except InvalidUrl as exc:
         reason = str(exc)
     except FieldError as exc:
@@ -58,7 +58,7 @@ def target_for(fields: Fields) -> Target:
         raise FieldError("url: is empty")
     url = parse_url(text)
     method = read_method(fields.method) if fields.method else "GET"
-    if fields.body is not None and method in _WITHOUT_BODY:
+    if fields.body is not None and method in WITHOUT_BODY:
         raise FieldError(f"body: a {method} request has none; leave it out, or use another method")
     return Target(
         url.href,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import os
 import re
 import sys
 import zlib
@@ -155,15 +156,24 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
 def open_stream(path: str) -> Stream:
     """Open a file, or standard input for ``-``. Raises SourceError."""
     if path == "-":
-        if sys.stdin is None:
-            raise SourceError("stdin: cannot be read: it is closed")
-        return Stream("stdin", sys.stdin.buffer, keep_open=True)
+        return Stream("stdin", standard_input(), keep_open=True)
     try:
         return Stream(path, Path(path).open("rb"))
     except OSError as exc:
         raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
     except ValueError:
         raise SourceError(f"{path!a}: cannot be read: this is no path") from None
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input as bytes. Raises SourceError where it is closed."""
+    if sys.stdin is None:
+        raise SourceError("stdin: cannot be read: it is closed")
+    try:
+        # A reader of its own: at exit the interpreter aborts when a thread still waits in a read of sys.stdin's.
+        return os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
+    except io.UnsupportedOperation:  # not a file: a program that calls us has put something else in its place
+        return sys.stdin.buffer
 
 
 class _Raw(io.RawIOBase):

@@ -28,10 +28,10 @@ class Content:
     file: str = ""
 
 
-def prepare(body: bytes) -> Content:
-    """Hash a body and compress it where that makes it smaller."""
-    encoding, content = "", body
-    if len(body) >= _WORTH_COMPRESSING:
+def prepare(body: bytes, *, keep: bool = True) -> Content:
+    """Hash a body and compress it where that makes it smaller; without ``keep`` the hash is all."""
+    encoding, content = "", body if keep else None
+    if keep and len(body) >= _WORTH_COMPRESSING:
         compressed = zlib.compress(body, 3)
         if len(compressed) < len(body):
             encoding, content = "zlib", compressed
@@ -47,7 +47,9 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     wanted = {content.sha256: content for content in contents}
     known = _ids(list(wanted))
     missing = [content for sha, content in sorted(wanted.items()) if sha not in known]
-    for content in missing:
+    hollow = _hollow([known[sha] for sha, content in wanted.items() if sha in known and content.content is not None])
+    filled = [content for sha, content in sorted(wanted.items()) if known.get(sha) in hollow]
+    for content in missing + filled:
         if content.content is not None and len(content.content) > file_threshold:
             content.file = _save_file(content, storage)
             content.content = None
@@ -57,6 +59,8 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
         [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing],
         skip_conflicts=True,
     )
+    for body in filled:
+        Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
     return known | _ids([content.sha256 for content in missing])
 
 
@@ -65,6 +69,15 @@ def _ids(shas: list[bytes]) -> dict[bytes, int]:
     for batch in in_batches(shas):
         for sha, pk in Body.objects.filter(sha256__in=batch).values_list("sha256", "id"):
             found[bytes(sha)] = pk
+    return found
+
+
+def _hollow(ids: list[int]) -> set[int]:
+    """Return the bodies of which only the hash was kept."""
+    found: set[int] = set()
+    for batch in in_batches(ids):
+        hollow = Body.objects.filter(id__in=batch, content__isnull=True, file="")
+        found.update(hollow.values_list("id", flat=True))
     return found
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.execution import OUTPUTS, run_list
-from fetcher.cli.options import USAGE, add_fetch_options, config_from
+from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.cli.progress import STYLES
-from fetcher.sources import Entry, SourceError, open_arguments, open_lines
+from fetcher.sources import FORMATS, Entry, SourceError, open_arguments, open_source
 
 _EPILOG = """\
 examples:
@@ -51,9 +51,16 @@ class Command(BaseCommand):
             metavar="PATH",
             action="append",
             default=[],
-            help="read URLs from a file, a line each; # begins a comment line; - is standard input; repeatable",
+            help="read URLs from a file, plain or gzip; - is standard input; repeatable",
+        )
+        parser.add_argument(
+            "--format",
+            choices=FORMATS,
+            default="auto",
+            help="what the files hold; auto: by name, then by content (default: auto)",
         )
         parser.add_argument("--label", default="", help="a name for the run, to find it by")
+        add_request_options(parser)
         add_fetch_options(parser)
         group = parser.add_argument_group("output")
         group.add_argument(
@@ -76,14 +83,16 @@ class Command(BaseCommand):
         config = config_from(options)
         if len(options["label"]) > 200:
             raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
         ensure_database()
         try:
-            entries, source = _open_sources(options["urls"], options["file"])
+            entries, source = _open_sources(options["urls"], options["file"], options["format"])
         except SourceError as exc:
             raise CommandError(str(exc)) from None
         run_list(
             entries,
             config,
+            run_options,
             label=options["label"],
             source=source,
             output=options["output"],
@@ -94,7 +103,7 @@ class Command(BaseCommand):
         )
 
 
-def _open_sources(urls: list[str], files: list[str]) -> tuple[Iterator[Entry], str]:
+def _open_sources(urls: list[str], files: list[str], form: str) -> tuple[Iterator[Entry], str]:
     """Return the entries of all sources, one after the other, and a description of where they come from."""
     if urls == ["-"]:
         urls, files = [], [*files, "-"]
@@ -106,9 +115,19 @@ def _open_sources(urls: list[str], files: list[str]) -> tuple[Iterator[Entry], s
         raise CommandError(
             "nothing to fetch: give URLs, --file PATH, or - to read standard input (see --help)", returncode=USAGE
         )
-    sources = [open_lines(path) for path in files]
+    sources = [open_source(path, form) for path in files]
     names = ["stdin" if path == "-" else path for path in files]
     if urls:
         sources.insert(0, open_arguments(urls))
         names.insert(0, "arguments")
-    return itertools.chain.from_iterable(sources), ", ".join(names)
+    return _chained(sources), ", ".join(names)
+
+
+def _chained(sources: list[Iterator[Entry]]) -> Generator[Entry, None, None]:
+    """Yield the entries of all sources, and close their files however this is left."""
+    with contextlib.ExitStack() as stack:
+        for source in sources:
+            if isinstance(source, Generator):
+                stack.callback(source.close)
+        for source in sources:
+            yield from source
