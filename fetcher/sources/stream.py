@@ -193,8 +193,8 @@ class _Raw(io.RawIOBase):
 
 
 def _read(file: BinaryIO) -> Iterator[bytes]:
-    assert isinstance(file, io.BufferedIOBase)
-    while piece := file.read1(PIECE):  # what is there: a pipe may be slow
+    read: Callable[[int], bytes] = getattr(file, "read1", file.read)  # what is there now: a pipe may be slow
+    while piece := read(PIECE):
         yield piece
 
 

@@ -20,6 +20,8 @@ MAX_NAMES = 1000
 MAX_QUIET = 2**20
 """Bytes from one tag to the next; a single tag is no longer either."""
 
+_AMPERSAND = (expat.errors.XML_ERROR_INVALID_TOKEN, expat.errors.XML_ERROR_UNDEFINED_ENTITY)
+
 
 class Vocabulary(ABC):
     """What the elements of one kind of document mean. ``found`` takes the entries as they are found."""
@@ -61,12 +63,14 @@ def read_xml(stream: Stream, roots: Mapping[str, type[Vocabulary]]) -> Iterator[
             piece = next(pieces, None)
             reader.feed(piece)
         except expat.ExpatError as exc:
-            error = stream.error(f"line {exc.lineno}: is not well-formed XML: {_reason(exc)}")
+            error = stream.error(f"line {exc.lineno}: is not well-formed XML: {reader.reason(exc)}")
         except BrokenError as exc:
             error = stream.error(f"reading stopped in line {reader.line}: {exc}")
         except OSError as exc:
             error = stream.error(f"reading stopped in line {reader.line}: {(exc.strerror or str(exc)).lower()}")
         except (LookupError, ValueError):  # from the codec that the XML declaration names
+            if reader.begun:
+                raise
             error = stream.error("its XML declaration names an encoding that cannot be read; save it as UTF-8")
         except SourceError as exc:
             error = exc
@@ -96,6 +100,11 @@ class _Reader:
         self._parser = parser
 
     @property
+    def begun(self) -> bool:
+        """Whether the root element was met."""
+        return self._vocabulary is not None
+
+    @property
     def line(self) -> int:
         return self._parser.CurrentLineNumber
 
@@ -112,6 +121,15 @@ class _Reader:
             raise self._refused(f"more than {MAX_QUIET} bytes follow without a tag")
         if len(self._parser.intern) > MAX_NAMES:
             raise self._refused(f"has more than {MAX_NAMES} different names of elements and attributes")
+
+    def reason(self, exc: expat.ExpatError) -> str:
+        """Return what is wrong with the document."""
+        reason = expat.ErrorString(exc.code) or "it cannot be read"
+        if reason == expat.errors.XML_ERROR_NO_ELEMENTS:
+            return "it ends too early"
+        if self._path and reason in _AMPERSAND:
+            return f"{reason}; an & in a URL is written &amp;"
+        return reason
 
     def _refused(self, reason: str) -> SourceError:
         return self._stream.error(f"line {self.line}: {reason}; reading stopped")
@@ -145,17 +163,8 @@ class _Reader:
     def _doctype(self, _: str, system: str | None, public: str | None, has_subset: int) -> None:
         if system or public or has_subset:
             raise self._refused(
-                "the document type declares something or is kept elsewhere, which is refused; remove the <!DOCTYPE"
+                "the document type declares something or is kept elsewhere, which is refused; remove it"
             )
 
     def _entity(self, *_: Any) -> Any:
         raise self._refused("entities of the document's own are refused; write their text instead")
-
-
-def _reason(exc: expat.ExpatError) -> str:
-    reason = expat.ErrorString(exc.code) or "it cannot be read"
-    if reason == expat.errors.XML_ERROR_NO_ELEMENTS:
-        return "it ends too early"
-    if reason in (expat.errors.XML_ERROR_INVALID_TOKEN, expat.errors.XML_ERROR_UNDEFINED_ENTITY):
-        return f"{reason}; an & in a URL is written &amp;"
-    return reason

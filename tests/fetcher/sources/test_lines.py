@@ -10,7 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fetcher.sources import Entry, SourceError, open_arguments, open_lines
@@ -183,13 +183,13 @@ class TestFiles:
     | st.lists(st.sampled_from([b"http://a/", b"#", b"\n", b"\r\n", b"\xff", b"\x00", b"x"])).map(b"".join)
 )
 def test_any_bytes_give_entries_numbered_as_in_the_file(data: bytes) -> None:
-    assume(not data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")))  # UTF-16, gzip: see test_stream
+    data = b"\n" + data  # what a file may begin with otherwise: see test_stream
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
         entries = list(open_lines(file.name))
 
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = data.split(b"\n")
     assert [entry.line for entry in entries] == sorted({entry.line for entry in entries})
     for entry in entries:
         assert (entry.target is None) == bool(entry.reason)

@@ -1,0 +1,141 @@
+"""JSON lines: what a line may hold, and what is said of one that holds something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fetcher.engine.types import Target
+from fetcher.sources import Entry, SourceError
+from fetcher.sources.fields import FieldError
+from fetcher.sources.jsonl import _entry, read_headers
+from tests.support.sources import brief, read, targets
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "list.jsonl"
+
+
+def entry(line: str | bytes) -> Entry:
+    return _entry("f", 1, line if isinstance(line, bytes) else line.encode())
+
+
+class TestLines:
+    def test_all_fields(self, path: Path) -> None:
+        data = (
+            b'{"url": "http://a/", "method": "post", "headers": {"Accept": "text/html"}, "body": "{\\"a\\": 1}",'
+            b' "label": "x", "retry": true}\n\n"http://b/"\r\n \n{"headers":[["A","1"],["A","2"]],"url":"http://c/"}'
+        )
+
+        assert targets(read(path, data)) == [
+            Target("http://a/", "a:80", "POST", (("Accept", "text/html"),), b'{"a": 1}', label="x", retry=True),
+            Target("http://b/", "b:80"),
+            Target("http://c/", "c:80", headers=(("A", "1"), ("A", "2"))),
+        ]
+
+    @pytest.mark.parametrize(
+        ("label", "shown"), [("7", "7"), ("-1", "-1"), ("1.5", "1.5"), ('"7"', "7"), ("null", None), ('""', None)]
+    )
+    def test_a_label_may_be_a_number(self, label: str, shown: str | None) -> None:
+        found = entry(f'{{"url":"http://a/","label":{label}}}').target
+
+        assert found is not None
+        assert found.label == shown
+
+    def test_null_is_as_if_a_field_were_not_there(self) -> None:
+        line = '{"url":"http://a/","method":null,"headers":null,"body":null,"label":null,"retry":null}'
+
+        assert entry(line).target == Target("http://a/", "a:80")
+
+    @pytest.mark.parametrize(
+        "line", ['{"url":"http://a/","label":"url"}', '{"url":"http://a/","body":"{\\"url\\":1,\\"url\\":2}"}',
+                 '{"url":"http://a/","headers":{"url":"x","body":"y"},"body":"z"}'],
+    )  # fmt: skip
+    def test_what_only_looks_like_a_repeated_key_is_none(self, line: str) -> None:
+        assert entry(line).target is not None
+
+    @given(
+        st.fixed_dictionaries(
+            {"url": st.sampled_from(["http://a/", "http://b/?\u00e9"])},
+            optional={
+                "method": st.sampled_from(["GET", "put"]),
+                "headers": st.dictionaries(st.sampled_from(["A", "url", "X-B"]), st.text("a:\"\\{} ", max_size=5)),
+                "body": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+                "label": st.text("a\"\\{url} ", max_size=10) | st.integers(),
+                "retry": st.booleans(),
+            },
+        ),
+        st.booleans(),
+    )  # fmt: skip
+    def test_whatever_a_writer_of_json_writes_is_read(self, record: dict[str, object], escaped: bool) -> None:
+        found = entry(json.dumps(record, ensure_ascii=escaped)).target
+
+        assert found is not None
+        assert found.body == (str(record["body"]).encode() if "body" in record else None)
+        assert dict(found.headers) == {
+            name: value.strip(" \t")
+            for name, value in dict(record.get("headers", {})).items()  # type: ignore[call-overload]
+        }
+
+    @pytest.mark.parametrize(
+        ("data", "error"),
+        [
+            (b'[{"url":"http://a/"}]', "is one JSON array, not lines of JSON"),
+            (b'\n[\n  "http://a/"\n]', "is one JSON array, not lines of JSON"),
+            (b'{\n  "url": "http://a/"\n}\n', "has JSON objects over several lines"),
+        ],
+    )
+    def test_a_document_that_is_no_lines_is_refused_as_a_whole(self, path: Path, data: bytes, error: str) -> None:
+        with pytest.raises(SourceError, match=error):
+            read(path, data)
+
+    def test_one_bad_line_does_not_touch_the_next(self, path: Path) -> None:
+        assert brief(read(path, b'"http://a/"\n{"url":\n"http://b/"\n')) == [
+            (1, "http://a/"),
+            (2, "[is not JSON: it ends too early]"),
+            (3, "http://b/"),
+        ]
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            '{"url":"http://a/","headers":{"Authorization":"s3cret"',
+            '{"headers":{"Authorization":"s3cret"},"url":1}',
+            '{"headers":{"Authorization":"s3cret\\n"},"url":"http://a/"}',
+            '{"headers":{"Authorization":"s3cret","Authorization":"s3cret"},"url":"http://a/"}',
+            '{"headers":[["Authorization","s3cret","x"]],"url":"http://a/"}',
+            '{"url":"http://joe:s3cret@a/","method":1}',
+            '["http://a/", "s3cret"]',
+            '{"body":"s3cret","body":"s3cret","url":"http://a/"}',
+        ],
+    )
+    def test_a_rejection_shows_none(self, line: str) -> None:
+        rejected = entry(line)
+
+        assert rejected.target is None
+        assert "s3cret" not in rejected.value + rejected.reason
+
+    def test_the_url_is_shown_where_it_comes_first(self) -> None:
+        assert entry('{"url": "http://a/", "body": 1}').value == "http://a/"
+
+
+class TestHeadersAlone:
+    def test_are_an_object_or_pairs(self) -> None:
+        assert read_headers('{"A":"1"}') == {"A": "1"}
+        assert read_headers('[["A","1"]]') == [("A", "1")]
+
+    @pytest.mark.parametrize("text", ["A: 1", "1", '"A"', '{"A":1}', '[["A"]]', "{", "", "[" * 100_000])
+    def test_anything_else_is_refused(self, text: str) -> None:
+        with pytest.raises(FieldError, match="headers: must be an object of strings"):
+            read_headers(text)
+
+    def test_a_repeated_name_is_refused(self) -> None:
+        with pytest.raises(FieldError, match="A: is given more than once"):
+            read_headers('{"A":"1","A":"2"}')
