@@ -24,6 +24,7 @@ from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.runner import fetch_all
 from fetcher.engine.types import Outcome
+from fetcher.estimate import Limits, RemainingWork
 from fetcher.extraction import parse_extract
 from fetcher.feed import LaneFeed
 from fetcher.models import RunState
@@ -104,6 +105,7 @@ class _Execution:
         self._writer = writer
         self._listener = listener
         self._progress = listener.progress
+        self._progress.work = RemainingWork(Limits.of(config))
         self._transport = transport
         self._run = 0
         self._worker = 0
@@ -152,7 +154,7 @@ class _Execution:
                 for entry in batch:
                     if entry.target is None:
                         self._listener.rejected(entry)
-                await self._writer(planner.add, batch)
+                await self._writer(self._add, planner, batch)
                 self._progress.accepted = planner.accepted
                 self._progress.duplicates = planner.duplicates
                 self._progress.rejected = planner.rejected
@@ -170,6 +172,12 @@ class _Execution:
                 await self._writer(leases.renew, self._worker)
             except DatabaseError as exc:  # there is time for more tries before the lease is over
                 log.warning("run %s: the lease was not renewed: %s", self._run, exc)
+
+    def _add(self, planner: Planner, batch: list[Entry]) -> None:
+        """Plan a batch (in the writer thread)."""
+        accepted = planner.add(batch)
+        if self._progress.work is not None:
+            self._progress.work.accepted(accepted)
 
     # In the writer thread, one after the other: however early a cancellation comes, the end finds what was begun.
 

@@ -172,13 +172,10 @@ def load_targets(
     """
     rows = {}
     for batch in in_batches(slots):
-        newest = Result.objects.filter(target=OuterRef("pk"), status__in=GOOD).exclude(run=run).order_by("-run_id")
-        found = Target.objects.filter(id__in=[slot.target for slot in batch]).annotate(
-            previous=Subquery(newest.values("id")[:1])
-        )
+        found = Target.objects.filter(id__in=[slot.target for slot in batch]).annotate(previous=newest_good(but=run))
         for row in found.values("id", "method", "url", "host", "headers", "body", "previous"):
             rows[row["id"]] = row
-    previous = _previous([row["previous"] for row in rows.values() if row["previous"] is not None])
+    previous = load_previous([row["previous"] for row in rows.values() if row["previous"] is not None])
     targets = []
     bodies: dict[bytes, bytes] = {}  # often one and the same: kept in memory once
     for slot in slots:
@@ -196,7 +193,7 @@ def load_targets(
                 body=None if body is None else bodies.setdefault(body, body),
                 label=slot.label,
                 retry=slot.retry,
-                validators=_validators(before, variant) if conditional and not _has_condition(headers) else None,
+                validators=validators_for(before, variant) if conditional and not has_condition(headers) else None,
                 key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
             )
         )
@@ -209,11 +206,21 @@ def _own_headers(stored: Sequence[tuple[str, str | None]] | None, secrets: Seque
     return tuple((name, next(values, WIPED) if value is None else value) for name, value in stored or ())
 
 
-def _has_condition(headers: types.Headers) -> bool:
+def newest_good(*, but: int | None = None) -> Subquery:
+    """Return the expression for the id of a target's newest good result; ``but`` is a run whose own do not count."""
+    results = Result.objects.filter(target=OuterRef("pk"), status__in=GOOD)
+    if but is not None:
+        results = results.exclude(run=but)
+    return Subquery(results.order_by("-run_id").values("id")[:1])
+
+
+def has_condition(headers: types.Headers) -> bool:
+    """Whether a target's own headers make its request conditional."""
     return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
-def _validators(previous: Previous | None, variant: bytes) -> types.Validators | None:
+def validators_for(previous: Previous | None, variant: bytes) -> types.Validators | None:
+    """Return what a conditional request of this variant may send, None where there is nothing to confirm."""
     if previous is None or not previous.kept or previous.variant != variant:
         return None
     if not previous.etag and not previous.last_modified:
@@ -221,7 +228,8 @@ def _validators(previous: Previous | None, variant: bytes) -> types.Validators |
     return types.Validators(previous.etag, previous.last_modified, previous.final_url)
 
 
-def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
+def load_previous(ids: Sequence[int]) -> dict[int | None, Previous]:
+    """Return what the next results need of these, by id."""
     found: dict[int | None, Previous] = {}
     kept = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
     for batch in in_batches(ids):
