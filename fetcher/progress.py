@@ -79,6 +79,10 @@ class Progress:
             if outcome.attempts:
                 self._time(outcome.target.host, outcome.elapsed)
 
+    def timed(self, times: HostTimes) -> None:
+        """Take what is known of a host from elsewhere."""
+        self._hosts[times.host] = times
+
     def slowest_hosts(self, count: int) -> list[HostTimes]:
         """Return the hosts with the longest mean, slowest first."""
         return sorted(self._hosts.values(), key=lambda times: -times.mean)[:count]

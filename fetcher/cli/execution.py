@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DatabaseError
@@ -17,6 +15,7 @@ from django.db import DatabaseError
 from fetcher import payloads
 from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
+from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
 from fetcher.cli.summary import print_summary
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Result, Run, RunState
@@ -46,9 +45,9 @@ def run_list(
 
     Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
-    reporter = Reporter(progress_style, _stream(stderr))
-    out = _stream(stdout)
-    _use_utf8(out)
+    reporter = Reporter(progress_style, raw_stream(stderr))
+    out = raw_stream(stdout)
+    use_utf8(out)
     listener = Listener(rejected=_Rejections(reporter))
     if output == "ndjson":
         listener.recorded = _Printer(out).print_results
@@ -56,7 +55,7 @@ def run_list(
     ending = _Ending()
     with _clear_errors(progress):
         asyncio.run(_run(entries, config, label, source, listener, reporter, ending))
-    with _closed_pipe_is_fine():
+    with closed_pipe_is_fine():
         if output == "json":
             _print_document(out, progress.run)
         elif output == "summary":
@@ -164,7 +163,7 @@ class _Printer:
             self._stream.flush()
         except BrokenPipeError:
             self._stream = None
-            _discard_stdout()
+            discard_stdout()
 
 
 def _print_document(stream: TextIO, run: int) -> None:
@@ -184,28 +183,3 @@ def _pages(run: int) -> Iterator[list[int]]:
     while ids := Result.objects.page(run, after=after, limit=500):
         yield ids
         after = ids[-1]
-
-
-def _stream(wrapper: OutputWrapper) -> Any:
-    """Return the stream beneath Django's wrapper, which ends every write with a line break."""
-    return getattr(wrapper, "_out", wrapper)
-
-
-def _use_utf8(stream: Any) -> None:
-    """Have UTF-8 written whatever the locale is: JSON is nothing else, and no character may end a run."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", errors="replace")
-
-
-@contextlib.contextmanager
-def _closed_pipe_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        _discard_stdout()
-
-
-def _discard_stdout() -> None:
-    """Keep the interpreter from failing at exit over what it could not write."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
