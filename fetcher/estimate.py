@@ -1,8 +1,8 @@
 """How long a list takes under the limits: the model behind ``--plan`` and the time left that progress shows.
 
-A host that is asked ``n`` times, each answer taking ``t`` seconds, at most ``s`` at once and with at least ``d`` seconds
-between two starts, takes no less than ``(n - 1) * d + t`` and no less than ``n * t / s``. A run takes no less than its
-busiest host, and no less than the time of all answers together over its concurrency.
+A host that is asked ``n`` times, each answer taking ``t`` seconds, at most ``s`` at once and with at least ``d``
+seconds between two starts, takes no less than ``(n - 1) * d + t`` and no less than ``n * t / s``. A run takes no less
+than its busiest host, and no less than the time of all answers together over its concurrency.
 """
 
 from __future__ import annotations

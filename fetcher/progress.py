@@ -102,6 +102,10 @@ class Progress:
                 self._best_rate = max(self._best_rate, (self.done - done) / (now - began))
             self._window = (now, self.done)
 
+    def timed(self, times: HostTimes) -> None:
+        """Take what is known of a host from elsewhere."""
+        self._hosts[times.host] = times
+
     def slowest_hosts(self, count: int) -> list[HostTimes]:
         """Return the hosts with the longest mean, slowest first."""
         return sorted(self._hosts.values(), key=lambda times: -times.mean)[:count]

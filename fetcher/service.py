@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 import httpx
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
@@ -187,9 +187,11 @@ class _Execution:
         runs.start(self._run)
 
     def _end(self) -> RunState:
-        if self._worker:
-            leases.let_go(self._worker)
-        return runs.finish(self._run) if self._run else RunState.PENDING
+        # Together: a run without a worker that is not over yet would be shown as interrupted.
+        with transaction.atomic():
+            if self._worker:
+                leases.let_go(self._worker)
+            return runs.finish(self._run) if self._run else RunState.PENDING
 
 
 class _Sink:

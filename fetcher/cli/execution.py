@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -17,7 +15,8 @@ from django.db import DatabaseError
 from fetcher import payloads
 from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
-from fetcher.cli.summary import print_summary
+from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
+from fetcher.cli.summary import figures, print_summary
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Result, Run, RunState
 from fetcher.options import RunOptions
@@ -48,20 +47,20 @@ def run_list(
 
     Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
-    reporter = Reporter(progress_style, _stream(stderr))
-    out = _stream(stdout)
-    _use_utf8(out)
-    listener = Listener(rejected=_Rejections(reporter))
+    reporter = Reporter(progress_style, raw_stream(stderr))
+    out = raw_stream(stdout)
+    use_utf8(out)
+    listener = Listener(rejected=Rejections(reporter))
     if output == "ndjson":
         listener.recorded = _Printer(out).print_results
     progress = listener.progress
     ending = _Ending()
-    with _clear_errors(progress):
+    with clear_errors(progress):
         fetching = fetch_list(entries, config, options, label=label, source=source, listener=listener)
         asyncio.run(_run(fetching, progress, reporter, ending))
-    with _closed_pipe_is_fine():
+    with closed_pipe_is_fine():
         if output == "json":
-            _print_document(out, progress.run)
+            _print_document(out, progress)
         elif output == "summary":
             print_summary(out, progress)
         out.flush()
@@ -89,7 +88,7 @@ class _Ending:
 
 
 @contextlib.contextmanager
-def _clear_errors(progress: Progress) -> Iterator[None]:
+def clear_errors(progress: Progress | None = None) -> Iterator[None]:
     """Turn what a user or an operator can mend into one line."""
     try:
         yield
@@ -103,8 +102,8 @@ def _clear_errors(progress: Progress) -> Iterator[None]:
         raise SystemExit(128 + signal.SIGINT) from None
 
 
-def _run_of(progress: Progress) -> str:
-    return f"run {progress.run}: " if progress.run else ""
+def _run_of(progress: Progress | None) -> str:
+    return f"run {progress.run}: " if progress and progress.run else ""
 
 
 async def _run(
@@ -132,11 +131,12 @@ async def _run(
             ending.error = str(exc)
 
 
-class _Rejections:
+class Rejections:
     """Prints rejected lines as they come; past the first few only the summary counts them."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, *, kept: bool = True) -> None:
         self._reporter = reporter
+        self._kept = "; all are kept with the run" if kept else ""
         self._count = 0
 
     def __call__(self, entry: Entry) -> None:
@@ -144,7 +144,7 @@ class _Rejections:
         if self._count <= _REJECTED_SHOWN:
             self._reporter.message(f"{entry.where}: rejected: {entry.value!r} {entry.reason}")
         elif self._count == _REJECTED_SHOWN + 1:
-            self._reporter.message("more lines are rejected; all are kept with the run")
+            self._reporter.message(f"more lines are rejected{self._kept}")
 
 
 class _Printer:
@@ -161,13 +161,14 @@ class _Printer:
             self._stream.flush()
         except BrokenPipeError:
             self._stream = None
-            _discard_stdout()
+            discard_stdout()
 
 
-def _print_document(stream: TextIO, run: int) -> None:
-    """Print ``{"run": {...}, "items": [...]}``, reading a page of results at a time."""
+def _print_document(stream: TextIO, progress: Progress) -> None:
+    """Print ``{"run": {...}, "summary": {...}, "items": [...]}``, reading a page of results at a time."""
+    run = progress.run
     document = payloads.encode(payloads.run_items(Run.objects.filter(pk=run))[0]).decode()
-    stream.write(f'{{"run": {document}, "items": [')
+    stream.write(f'{{"run": {document}, "summary": {payloads.encode(figures(progress)).decode()}, "items": [')
     separator = "\n"
     for ids in _pages(run):
         for item in payloads.result_items(ids):
@@ -181,28 +182,3 @@ def _pages(run: int) -> Iterator[list[int]]:
     while ids := Result.objects.page(run, after=after, limit=500):
         yield ids
         after = ids[-1]
-
-
-def _stream(wrapper: OutputWrapper) -> Any:
-    """Return the stream beneath Django's wrapper, which ends every write with a line break."""
-    return getattr(wrapper, "_out", wrapper)
-
-
-def _use_utf8(stream: Any) -> None:
-    """Have UTF-8 written whatever the locale is: JSON is nothing else, and no character may end a run."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", errors="replace")
-
-
-@contextlib.contextmanager
-def _closed_pipe_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        _discard_stdout()
-
-
-def _discard_stdout() -> None:
-    """Keep the interpreter from failing at exit over what it could not write."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

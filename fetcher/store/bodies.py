@@ -11,8 +11,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from fetcher.models import Body
-from fetcher.store.sql import in_batches, insert_rows
+from fetcher.store.sql import in_batches, insert_rows, keep_rows, lock_name
 
+FOLDER = "bodies"
+"""Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.z`` where compressed."""
 _WORTH_COMPRESSING = 128
 """Bytes; smaller bodies gain nothing."""
 
@@ -46,6 +48,8 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     """
     wanted = {content.sha256: content for content in contents}
     known = _ids(list(wanted))
+    kept = keep_rows(Body, known.values())  # pruning may be removing one at this moment
+    known = {sha: pk for sha, pk in known.items() if pk in kept}
     missing = [content for sha, content in sorted(wanted.items()) if sha not in known]
     hollow = _hollow([known[sha] for sha, content in wanted.items() if sha in known and content.content is not None])
     filled = [content for sha, content in sorted(wanted.items()) if known.get(sha) in hollow]
@@ -83,9 +87,10 @@ def _hollow(ids: list[int]) -> set[int]:
 
 def _save_file(content: Content, alias: str) -> str:
     name = content.sha256.hex()
-    path = f"bodies/{name[:2]}/{name[2:4]}/{name}{'.z' if content.encoding else ''}"
+    path = f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}{'.z' if content.encoding else ''}"
     storage = storages[alias]
     assert content.content is not None
+    lock_name(name)  # until the row is committed: a file without a row is removed by pruning
     if storage.exists(path) and storage.size(path) == len(content.content):
         return path
     return storage.save(path, ContentFile(content.content))

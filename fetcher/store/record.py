@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -18,8 +18,8 @@ from fetcher.engine.types import Outcome, Status
 from fetcher.extraction import Extract
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, prepare, save_bodies
-from fetcher.store.shards import Place, mark_done
-from fetcher.store.sql import for_database, in_batches, insert_rows, storable, storable_json
+from fetcher.store.shards import Place, Previous, mark_done
+from fetcher.store.sql import for_database, in_batches, insert_rows, keep_rows, storable, storable_json
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
@@ -84,10 +84,12 @@ class Recorder:
                 storage=self._settings.body_storage,
                 file_threshold=self._settings.body_file_threshold,
             )
+            stored = _stored([_place(outcome).previous for outcome in fresh])
             rows, representations = [], []
             for outcome in fresh:
                 content = contents.get(id(outcome))
-                had, row = _representation(outcome, content, None if content is None else bodies[content.sha256])
+                body = None if content is None else bodies[content.sha256]
+                had, row = _representation(outcome, stored(_place(outcome).previous), content, body)
                 if row is not None:
                     representations.append(row)
                 rows.append(self._row(outcome, had, _changed(outcome, content), *found[id(outcome)]))
@@ -179,12 +181,34 @@ def _changed(outcome: Outcome, content: Content | None) -> bool | None:
     return content.sha256 != previous.sha256
 
 
+def _stored(many: Sequence[Previous | None]) -> Callable[[Previous | None], Previous | None]:
+    """Return the function from what was known of previous results to what is still stored of it.
+
+    Pruning may have removed a representation or a body since it was read; what is left is held until the transaction
+    is over.
+    """
+    found = [previous for previous in many if previous is not None]
+    representations = keep_rows(
+        Representation, [previous.representation for previous in found if previous.representation is not None]
+    )
+    gone = [previous.body for previous in found if previous.representation not in representations]
+    bodies = keep_rows(Body, [body for body in gone if body is not None])
+
+    def stored(previous: Previous | None) -> Previous | None:
+        if previous is None or previous.representation in representations:
+            return previous
+        return dataclasses.replace(
+            previous, representation=None, body=previous.body if previous.body in bodies else None
+        )
+
+    return stored
+
+
 def _representation(
-    outcome: Outcome, content: Content | None, body: int | None
+    outcome: Outcome, previous: Previous | None, content: Content | None, body: int | None
 ) -> tuple[int | None, tuple[Any, ...] | None]:
     """Return the id of the representation that an outcome found, and its row where it is a new one."""
     place = _place(outcome)
-    previous = place.previous
     content_type = outcome.header("content-type")
     etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
     if outcome.status is Status.NOT_MODIFIED:

@@ -154,7 +154,7 @@ def finish(run: int, *, failed: bool = False) -> RunState:
     it cannot go on, and interrupted otherwise. Stored secrets are wiped once the run is over.
     """
     if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in _OVER:
-        wipe_secrets(run)  # before the run is over for all to see, and not in one long transaction
+        wipe_secrets(run)  # before the run is over for all to see
     with transaction.atomic():
         row = Run.objects.select_for_update().get(pk=run)
         row.state = state = _state(run, failed=failed)

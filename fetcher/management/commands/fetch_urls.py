@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.execution import OUTPUTS, run_list
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
+from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
 from fetcher.sources import FORMATS, Entry, SourceError, open_arguments, open_source
 
@@ -21,6 +22,9 @@ examples:
   manage.py fetch_urls --file urls.txt --label nightly --concurrency 200
   printf 'https://example.org/\\n' | manage.py fetch_urls - --output ndjson | jq .status
   manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 0.5 --max-attempts 6
+  manage.py fetch_urls --file items.csv --file feeds.opml --format auto --plan
+  manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' URL
+  manage.py fetch_urls --user-env API_LOGIN --no-body --no-conditional https://api.example.org/items
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
 
 exit codes:
@@ -60,6 +64,11 @@ class Command(BaseCommand):
             help="what the files hold; auto: by name, then by content (default: auto)",
         )
         parser.add_argument("--label", default="", help="a name for the run, to find it by")
+        parser.add_argument(
+            "--plan",
+            action="store_true",
+            help="request and save nothing: show what would be fetched, by host, and how long it takes at least",
+        )
         add_request_options(parser)
         add_fetch_options(parser)
         group = parser.add_argument_group("output")
@@ -83,12 +92,25 @@ class Command(BaseCommand):
         config = config_from(options)
         if len(options["label"]) > 200:
             raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        if options["plan"] and options["output"] == "ndjson":
+            raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
         ensure_database()
         try:
             entries, source = _open_sources(options["urls"], options["file"], options["format"])
         except SourceError as exc:
             raise CommandError(str(exc)) from None
+        if options["plan"]:
+            show_plan(
+                entries,
+                config,
+                run_options,
+                output=options["output"],
+                exit_zero=options["exit_zero"],
+                stdout=self.stdout,
+                stderr=self.stderr,
+            )
+            return
         run_list(
             entries,
             config,
