@@ -140,6 +140,7 @@ class Rejections:
         self._count = 0
 
     def __call__(self, entry: Entry) -> None:
+        """Print one."""
         self._count += 1
         if self._count <= _REJECTED_SHOWN:
             self._reporter.message(f"{entry.where}: rejected: {entry.value!r} {entry.reason}")

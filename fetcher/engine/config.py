@@ -166,7 +166,7 @@ def parse_header(name: str, line: str) -> tuple[str, str]:
     if not colon:
         # The line is not repeated: what was meant as a value may be a secret.
         raise ConfigError(name, "must look like 'Name: value'; there is no colon")
-    header, value = header.strip(), value.strip(" \t")
+    header, value = header.strip(" \t"), value.strip(" \t")
     check_header(header, value)
     return header, value
 

@@ -40,6 +40,8 @@ OWN: dict[str, tuple[str, Any]] = {
     "fanout_max_urls": ("5", 5),
     "fanout_deadline": ("1.5", 1.5),
     "page_limit": ("10", 10),
+    "keep_body": ("no", False),
+    "conditional": ("False", False),
 }
 
 
