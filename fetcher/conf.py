@@ -46,12 +46,19 @@ class Settings:
     """Environment variables that ``env:NAME`` in a list's own headers may name. Options may name any."""
     page_limit: int = 1000
     """The most items that one page of a list can have."""
+    keep_body: bool = True
+    """Whether runs store the content of bodies; without it headers, figures and the hash are kept."""
+    conditional: bool = True
+    """Whether runs send known validators, to learn that nothing changed."""
 
     def __post_init__(self) -> None:
         check_count("body_file_threshold", self.body_file_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
         check_count("page_limit", self.page_limit, least=1)
+        for name in ("keep_body", "conditional"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(name, f"must be true or false, not {getattr(self, name)!r}")
 
 
 T = TypeVar("T", FetchConfig, Settings)
@@ -91,6 +98,13 @@ def _access(name: str, text: str) -> str:
     return text
 
 
+def _yes_or_no(name: str, text: str) -> bool:
+    if (word := text.strip().lower()) not in _WORDS:
+        raise ConfigError(name, f"must be true or false, not {text!r}")
+    return _WORDS[word]
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "concurrency": parse_count,
     "per_host": parse_count,
@@ -118,6 +132,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "fanout_deadline": parse_number,
     "list_environment": lambda _, text: frozenset(_list(text)),
     "page_limit": parse_count,
+    "keep_body": _yes_or_no,
+    "conditional": _yes_or_no,
 }
 
 

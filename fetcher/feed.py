@@ -45,6 +45,8 @@ class _Lane:
 class LaneFeed:
     """The targets of one run's lanes, for one worker. Iterate over it once.
 
+    Without ``conditional`` no target has validators.
+
     ``planned`` says that more may have been planned, ``end_of_plan`` that nothing will be; both wake the iteration.
     ``settle`` must be called with every outcome.
     """
@@ -56,12 +58,14 @@ class LaneFeed:
         config: FetchConfig,
         writer: Writer,
         variant_of: Callable[[Headers], bytes],
+        *,
+        conditional: bool = True,
     ) -> None:
         self._run = run
         self._worker = worker
         self._writer = writer
         self._variant_of = variant_of
-        self._conditional = not CONDITIONAL_HEADERS & {name.lower() for name, _ in config.headers}
+        self._conditional = conditional and not CONDITIONAL_HEADERS & {name.lower() for name, _ in config.headers}
         self._per_host = config.per_host
         self._window = config.concurrency * config.look_ahead
         self._lanes: dict[int, _Lane] = {}

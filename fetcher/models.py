@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -14,6 +15,7 @@ from django.utils import timezone
 
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
+from fetcher.engine.urls import fingerprint
 from fetcher.fields import EpochField
 
 PLACES = 1024
@@ -67,6 +69,46 @@ class Target(models.Model):
         return f"{self.method} {self.url}"
 
 
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs with the state that readers are told: one whose workers are gone is interrupted, whatever its row says."""
+
+    def with_shown_state(self) -> RunQuerySet:
+        """Add ``shown_state``. Nothing is written: a worker that only slept may come back."""
+        dead = models.Q(state=RunState.RUNNING) & ~_held(timezone.now())
+        return self.annotate(
+            shown_state=models.Case(
+                models.When(dead, then=models.Value(RunState.INTERRUPTED.value)),
+                default=models.F("state"),
+                output_field=models.CharField(),
+            )
+        )
+
+    def in_state(self, state: str) -> RunQuerySet:
+        """Return the runs whose shown state is this one."""
+        if state == RunState.RUNNING:
+            return self.alive(timezone.now())
+        if state == RunState.INTERRUPTED:
+            dead = models.Q(state=RunState.RUNNING) & ~_held(timezone.now())
+            return self.filter(models.Q(state=state) | dead)
+        return self.filter(state=state)
+
+    def alive(self, moment: datetime) -> RunQuerySet:
+        """Return the running runs with a worker whose lease goes beyond a moment."""
+        return self.filter(_held(moment), state=RunState.RUNNING)
+
+
+def _held(moment: datetime) -> models.Q:
+    """Whether a worker works for a run: it holds a lane, or it began with the run and waits for the first lane."""
+    lanes = Lane.objects.filter(run=models.OuterRef("pk"), worker__expires_at__gt=moment)
+    waiting = Worker.objects.filter(
+        expires_at__gt=moment,
+        started_at__gte=models.OuterRef("created_at"),
+        started_at__lte=models.OuterRef("started_at"),
+        lanes__isnull=True,
+    )
+    return models.Q(models.Exists(lanes)) | models.Q(models.Exists(waiting))
+
+
 class Run(models.Model):
     """One execution over a list of targets. Its counters are the sums of its lanes'."""
 
@@ -85,6 +127,8 @@ class Run(models.Model):
     planned_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
 
     class Meta:
         indexes: ClassVar = [
@@ -199,6 +243,13 @@ class ResultQuerySet(models.QuerySet["Result"]):
     def good(self) -> ResultQuerySet:
         """Results whose body is what the server has: succeeded or not modified."""
         return self.filter(status__in=GOOD)
+
+    def of_url(self, url: str) -> ResultQuerySet:
+        """Results of a plain GET of a normalised URL (``parse_url(...).href``), the newest run's first.
+
+        Both conditions and order are the index on target and run.
+        """
+        return self.filter(target__fingerprint=fingerprint("GET", url)).order_by("-run_id")
 
     def unsuccessful(self) -> ResultQuerySet:
         """Failed or skipped results, by the partial index on them."""

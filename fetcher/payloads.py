@@ -20,7 +20,7 @@ from fetcher.conf import fetch_config
 from fetcher.details import AttemptDetail, decode_detail
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers
-from fetcher.models import Lane, Result, Run
+from fetcher.models import Lane, Result, RunQuerySet
 
 MASK = "***"
 """Stands for the value of a secret header."""
@@ -36,10 +36,10 @@ RESULT_FIELDS = (
 _BODY_KEPT = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
 
 RUN_FIELDS = (
-    "id", "label", "state", "job_name", "source", "created_at", "started_at", "finished_at", "duplicates", "rejected",
-    "options",
+    "id", "label", "shown_state", "job_name", "source", "created_at", "started_at", "finished_at", "duplicates",
+    "rejected", "options",
 )  # fmt: skip
-"""What ``.values(*RUN_FIELDS)`` must ask for, so that a row makes a ``RunItem``."""
+"""What ``.with_shown_state().values(*RUN_FIELDS)`` must ask for, so that a row makes a ``RunItem``."""
 
 
 class ResultItem(msgspec.Struct, frozen=True):
@@ -296,7 +296,7 @@ def result_detail(number: int) -> ResultDetail | None:
 
 def _pairs(stored: Any) -> Headers:
     pairs = stored.items() if isinstance(stored, dict) else stored or ()
-    return tuple((str(name), str(value)) for name, value in pairs)
+    return tuple((str(name), MASK if value is None else str(value)) for name, value in pairs)
 
 
 def shown_headers(headers: Iterable[tuple[str, str]], config: FetchConfig) -> dict[str, str]:
@@ -336,13 +336,13 @@ def _attempt(number: int, value: AttemptDetail, first: datetime) -> AttemptItem:
 
 
 def run_item(row: Mapping[str, Any], counters: Mapping[str, int]) -> RunItem:
-    """Build a run from one row of ``.values(*RUN_FIELDS)`` and the sums of its lanes' counters (none: no lane yet)."""
+    """Build a run from one row of ``RUN_FIELDS`` and the sums of its lanes' counters (none: no lane yet)."""
     count = {name: counters.get(name) or 0 for name in _COUNTERS}
     done = count["succeeded"] + count["not_modified"] + count["failed"] + count["skipped"]
     return RunItem(
         id=row["id"],
         label=row["label"] or None,
-        state=row["state"],
+        state=row["shown_state"],
         job=row["job_name"] or None,
         source=row["source"] or None,
         created_at=timestamp(row["created_at"]),
@@ -361,9 +361,9 @@ def run_item(row: Mapping[str, Any], counters: Mapping[str, int]) -> RunItem:
     )
 
 
-def run_items(runs: QuerySet[Run]) -> list[RunItem]:
+def run_items(runs: RunQuerySet) -> list[RunItem]:
     """Return these runs in the queryset's order: one query for the rows, one for all their lanes' counters."""
-    rows = list(runs.values(*RUN_FIELDS))
+    rows: list[Any] = list(runs.with_shown_state().values(*RUN_FIELDS))
     sums: Iterable[Any] = (
         Lane.objects.filter(run__in=[row["id"] for row in rows])
         .order_by()

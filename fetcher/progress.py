@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from fetcher.engine.runner import Meter
 from fetcher.engine.types import Outcome, Status
+from fetcher.estimate import RemainingWork
+from fetcher.store.shards import Place
 
 _HOSTS = 2_000
 
@@ -42,6 +44,9 @@ class Progress:
     unchanged_bytes: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     meter: Meter = field(default_factory=Meter)
+    work: RemainingWork | None = None
+    _best_rate: float = 0.0
+    _window: tuple[float, int] = (0.0, 0)
     _hosts: dict[str, HostTimes] = field(default_factory=dict)
 
     @property
@@ -66,10 +71,15 @@ class Progress:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until what is accepted is done, at the rate so far; None where nothing can be said."""
+        """Seconds until what is accepted is done; None where nothing can be said.
+
+        What the limits leave of the remaining hosts' work decides, but a run is not expected to go faster than it ever
+        went.
+        """
         if not self.done or not self.planned:
             return None
-        return (self.accepted - self.done) / self.rate
+        at_best = (self.accepted - self.done) / max(self._best_rate, self.rate)
+        return max(at_best, (self.work and self.work.seconds_left()) or 0.0)
 
     def saved(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes that were saved."""
@@ -78,6 +88,23 @@ class Progress:
             self.bytes += len(outcome.body or b"")
             if outcome.attempts:
                 self._time(outcome.target.host, outcome.elapsed)
+            if outcome.status is Status.NOT_MODIFIED and isinstance(place := outcome.target.key, Place):
+                self.unchanged_bytes += place.previous.size if place.previous else 0
+            if self.work is not None:
+                self.work.done(outcome.target.host, sum(attempt.elapsed for attempt in outcome.attempts))
+        self._measure()
+
+    def _measure(self) -> None:
+        began, done = self._window
+        now = time.monotonic()
+        if now - began >= 1:
+            if began:
+                self._best_rate = max(self._best_rate, (self.done - done) / (now - began))
+            self._window = (now, self.done)
+
+    def timed(self, times: HostTimes) -> None:
+        """Take what is known of a host from elsewhere."""
+        self._hosts[times.host] = times
 
     def slowest_hosts(self, count: int) -> list[HostTimes]:
         """Return the hosts with the longest mean, slowest first."""

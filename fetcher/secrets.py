@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from typing import Any, TypeVar
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 
-from fetcher.engine.types import Headers
+T = TypeVar("T")
 
 
 class UnsealError(Exception):
@@ -26,14 +27,14 @@ def _box() -> MultiFernet:
     return MultiFernet([Fernet(base64.urlsafe_b64encode(derived_key("seal", secret))) for secret in secrets])
 
 
-def seal(headers: Headers) -> bytes:
-    """Encrypt headers (Fernet: AES-128-CBC and HMAC-SHA256) for storing."""
-    return _box().encrypt(msgspec.json.encode(headers))
+def seal(value: Any) -> bytes:
+    """Encrypt what JSON can hold (Fernet: AES-128-CBC and HMAC-SHA256) for storing."""
+    return _box().encrypt(msgspec.json.encode(value))
 
 
-def unseal(sealed: bytes) -> Headers:
-    """Open what ``seal`` made. Raises UnsealError."""
+def unseal(sealed: bytes, kind: type[T]) -> T:
+    """Open what ``seal`` made of a ``kind``. Raises UnsealError."""
     try:
-        return msgspec.json.decode(_box().decrypt(bytes(sealed)), type=Headers)
+        return msgspec.json.decode(_box().decrypt(bytes(sealed)), type=kind)
     except InvalidToken:
         raise UnsealError("the run's stored headers cannot be read: SECRET_KEY has changed") from None

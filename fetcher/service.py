@@ -18,17 +18,20 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 import httpx
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.runner import fetch_all
 from fetcher.engine.types import Outcome
+from fetcher.estimate import Limits, RemainingWork
+from fetcher.extraction import parse_extract
 from fetcher.feed import LaneFeed
 from fetcher.models import RunState
+from fetcher.options import RunOptions
 from fetcher.progress import Progress
 from fetcher.reading import BufferedReader
-from fetcher.sources import Entry
+from fetcher.sources import Entry, with_defaults
 from fetcher.store import leases, runs
 from fetcher.store.plan import Planner
 from fetcher.store.record import LaneLost, Recorder
@@ -62,6 +65,7 @@ class Listener:
 async def fetch_list(
     entries: Iterable[Entry],
     config: FetchConfig,
+    options: RunOptions | None = None,
     *,
     label: str = "",
     source: str = "",
@@ -70,7 +74,8 @@ async def fetch_list(
 ) -> RunState:
     """Plan, fetch and save a list as one run, and return the state that it ended in.
 
-    ``entries`` is read in a thread of its own, so it may block. The run's number is ``listener.progress.run``. When
+    ``entries`` is read in a thread of its own, so it may block; the options' ``method`` and ``data`` are for those of
+    its targets that do not say otherwise. The run's number is ``listener.progress.run``. When
     cancelled, what was fetched is saved and the run is left interrupted.
 
     Raises ConfigError before anything is saved, SourceError once what was accepted is fetched, DatabaseError where
@@ -78,7 +83,9 @@ async def fetch_list(
     """
     check_environment(config.headers)
     async with Writer() as writer:
-        execution = _Execution(config, writer, listener or Listener(), transport)
+        options = options or RunOptions()
+        execution = _Execution(config, options, writer, listener or Listener(), transport)
+        entries = with_defaults(iter(entries), method=options.method, data=options.data)
         return await execution.execute(entries, label=label, source=source)
 
 
@@ -86,12 +93,19 @@ class _Execution:
     """One process's work on one run."""
 
     def __init__(
-        self, config: FetchConfig, writer: Writer, listener: Listener, transport: httpx.AsyncBaseTransport | None
+        self,
+        config: FetchConfig,
+        options: RunOptions,
+        writer: Writer,
+        listener: Listener,
+        transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._config = config
+        self._options = options
         self._writer = writer
         self._listener = listener
         self._progress = listener.progress
+        self._progress.work = RemainingWork(Limits.of(config))
         self._transport = transport
         self._run = 0
         self._worker = 0
@@ -107,8 +121,22 @@ class _Execution:
         return state
 
     async def _fetch(self, entries: Iterable[Entry]) -> None:
-        feed = LaneFeed(self._run, self._worker, self._config, self._writer, runs.variant_of(self._config))
-        recorder = Recorder(self._run, self._worker, fetcher_settings())
+        options = self._options
+        feed = LaneFeed(
+            self._run,
+            self._worker,
+            self._config,
+            self._writer,
+            runs.variant_of(self._config),
+            conditional=options.conditional,
+        )
+        recorder = Recorder(
+            self._run,
+            self._worker,
+            fetcher_settings(),
+            extract=None if options.extract is None else parse_extract(options.extract),
+            keep_bodies=options.keep_body,
+        )
         sink = _Sink(recorder, feed, self._writer, self._listener)
         async with _background(self._plan(entries, feed)) as planning, _background(self._renew()):
             outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._progress.meter)
@@ -119,14 +147,14 @@ class _Execution:
             await planning
 
     async def _plan(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
-        planner = Planner(self._run)
+        planner = Planner(self._run, config=self._config)
         reader = BufferedReader(entries)
         try:
             async for batch in reader.batches():
                 for entry in batch:
                     if entry.target is None:
                         self._listener.rejected(entry)
-                await self._writer(planner.add, batch)
+                await self._writer(self._add, planner, batch)
                 self._progress.accepted = planner.accepted
                 self._progress.duplicates = planner.duplicates
                 self._progress.rejected = planner.rejected
@@ -145,17 +173,25 @@ class _Execution:
             except DatabaseError as exc:  # there is time for more tries before the lease is over
                 log.warning("run %s: the lease was not renewed: %s", self._run, exc)
 
+    def _add(self, planner: Planner, batch: list[Entry]) -> None:
+        """Plan a batch (in the writer thread)."""
+        accepted = planner.add(batch)
+        if self._progress.work is not None:
+            self._progress.work.accepted(accepted)
+
     # In the writer thread, one after the other: however early a cancellation comes, the end finds what was begun.
 
     def _begin(self, label: str, source: str) -> None:
-        self._run = runs.create_run(self._config, label=label, source=source)
+        self._run = runs.create_run(self._config, self._options, label=label, source=source)
         self._worker = leases.register_worker()
         runs.start(self._run)
 
     def _end(self) -> RunState:
-        if self._worker:
-            leases.let_go(self._worker)
-        return runs.finish(self._run) if self._run else RunState.PENDING
+        # Together: a run without a worker that is not over yet would be shown as interrupted.
+        with transaction.atomic():
+            if self._worker:
+                leases.let_go(self._worker)
+            return runs.finish(self._run) if self._run else RunState.PENDING
 
 
 class _Sink:

@@ -26,6 +26,7 @@ _api: list[URLPattern | URLResolver] = [
     path("results/<int:result>/", views.result_detail, name="result-detail"),
     path("results/<int:result>/body/", views.result_body, name="result-body"),
     path("latest/", views.latest, name="latest"),
+    path("history/", views.history, name="history"),
     path("fanout/", fanout_view(_fan_out), name="fanout"),
 ]
 

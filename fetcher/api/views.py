@@ -56,7 +56,9 @@ async def run_list(request: HttpRequest, given: dict[str, Any]) -> HttpResponseB
     runs = Run.objects.order_by("-id")
     if "cursor" in given:
         runs = runs.filter(id__lt=decode_cursor("runs", given["cursor"]))
-    for parameter, column in (("state", "state"), ("label", "label"), ("job", "job_name")):
+    if "state" in given:
+        runs = runs.in_state(given["state"])
+    for parameter, column in (("label", "label"), ("job", "job_name")):
         if parameter in given:
             runs = runs.filter(**{column: given[parameter]})
     page = page_of(await in_thread(payloads.run_items, runs[: limit + 1]), limit, "runs")
@@ -199,9 +201,34 @@ async def latest(request: HttpRequest, given: dict[str, Any]) -> HttpResponseBas
 
 
 def _latest(url: Url, *, good: bool) -> payloads.ResultDetail | None:
-    results = Result.objects.filter(target__fingerprint=fingerprint("GET", url.href))
-    newest = (results.good() if good else results).order_by("-run_id").values_list("id", flat=True).first()
+    results = Result.objects.of_url(url.href)
+    newest = (results.good() if good else results).values_list("id", flat=True).first()
     return None if newest is None else payloads.result_detail(newest)
+
+
+@endpoint(parameters.URL, parameters.STATUS, parameters.CURSOR, parameters.LIMIT)
+async def history(request: HttpRequest, given: dict[str, Any]) -> HttpResponseBase:
+    """Answer with all results of a URL (a plain GET of it), the newest run's first."""
+    url: Url = given["url"]
+    # The list is the URL's: a cursor of another one would skip or repeat results.
+    kind = f"history:{fingerprint('GET', url.href).hex()}"
+    before = decode_cursor(kind, given["cursor"]) if "cursor" in given else None
+    limit = given.get("limit") or default_limit()
+    page = await in_thread(_history_page, url, given.get("status"), before, limit, kind)
+    return json_response(request, page, link_headers(request, page))
+
+
+def _history_page(url: Url, status: str | None, before: int | None, limit: int, kind: str) -> payloads.Page:
+    results = Result.objects.of_url(url.href)
+    if before is None and not results.exists():
+        raise not_found(f"{url.href} was never fetched.")
+    if before is not None:
+        results = results.filter(run__lt=before)
+    if status is not None:
+        results = results.filter(status=status)
+    items = payloads.result_items(list(results.values_list("id", flat=True)[: limit + 1]))
+    shown = items[:limit]
+    return payloads.Page(shown, encode_cursor(kind, shown[-1].run) if len(items) > limit else None)
 
 
 @endpoint(strict=False)

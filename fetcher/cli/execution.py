@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -17,9 +15,11 @@ from django.db import DatabaseError
 from fetcher import payloads
 from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
-from fetcher.cli.summary import print_summary
+from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
+from fetcher.cli.summary import figures, print_summary
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Result, Run, RunState
+from fetcher.options import RunOptions
 from fetcher.progress import Progress
 from fetcher.secrets import UnsealError
 from fetcher.service import Listener, fetch_list
@@ -33,6 +33,7 @@ _REJECTED_SHOWN = 20
 def run_list(
     entries: Iterable[Entry],
     config: FetchConfig,
+    options: RunOptions | None = None,
     *,
     stdout: OutputWrapper,
     stderr: OutputWrapper,
@@ -46,19 +47,20 @@ def run_list(
 
     Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
-    reporter = Reporter(progress_style, _stream(stderr))
-    out = _stream(stdout)
-    _use_utf8(out)
-    listener = Listener(rejected=_Rejections(reporter))
+    reporter = Reporter(progress_style, raw_stream(stderr))
+    out = raw_stream(stdout)
+    use_utf8(out)
+    listener = Listener(rejected=Rejections(reporter))
     if output == "ndjson":
         listener.recorded = _Printer(out).print_results
     progress = listener.progress
     ending = _Ending()
-    with _clear_errors(progress):
-        asyncio.run(_run(entries, config, label, source, listener, reporter, ending))
-    with _closed_pipe_is_fine():
+    with clear_errors(progress):
+        fetching = fetch_list(entries, config, options, label=label, source=source, listener=listener)
+        asyncio.run(_run(fetching, progress, reporter, ending))
+    with closed_pipe_is_fine():
         if output == "json":
-            _print_document(out, progress.run)
+            _print_document(out, progress)
         elif output == "summary":
             print_summary(out, progress)
         out.flush()
@@ -86,7 +88,7 @@ class _Ending:
 
 
 @contextlib.contextmanager
-def _clear_errors(progress: Progress) -> Iterator[None]:
+def clear_errors(progress: Progress | None = None) -> Iterator[None]:
     """Turn what a user or an operator can mend into one line."""
     try:
         yield
@@ -100,22 +102,16 @@ def _clear_errors(progress: Progress) -> Iterator[None]:
         raise SystemExit(128 + signal.SIGINT) from None
 
 
-def _run_of(progress: Progress) -> str:
-    return f"run {progress.run}: " if progress.run else ""
+def _run_of(progress: Progress | None) -> str:
+    return f"run {progress.run}: " if progress and progress.run else ""
 
 
 async def _run(
-    entries: Iterable[Entry],
-    config: FetchConfig,
-    label: str,
-    source: str,
-    listener: Listener,
-    reporter: Reporter,
-    ending: _Ending,
+    execution: Coroutine[Any, Any, RunState], progress: Progress, reporter: Reporter, ending: _Ending
 ) -> None:
     """Fetch until done, or until the first SIGINT or SIGTERM: then what was fetched is saved, and that is all."""
     loop = asyncio.get_running_loop()
-    fetching = asyncio.ensure_future(fetch_list(entries, config, label=label, source=source, listener=listener))
+    fetching = asyncio.ensure_future(execution)
 
     def stop(number: int) -> None:
         ending.signal = number
@@ -125,7 +121,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
             loop.add_signal_handler(number, stop, number)
-    async with reporter.showing(listener.progress):
+    async with reporter.showing(progress):
         try:
             ending.state = await fetching
         except asyncio.CancelledError:
@@ -135,19 +131,21 @@ async def _run(
             ending.error = str(exc)
 
 
-class _Rejections:
+class Rejections:
     """Prints rejected lines as they come; past the first few only the summary counts them."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, *, kept: bool = True) -> None:
         self._reporter = reporter
+        self._kept = "; all are kept with the run" if kept else ""
         self._count = 0
 
     def __call__(self, entry: Entry) -> None:
+        """Print one."""
         self._count += 1
         if self._count <= _REJECTED_SHOWN:
             self._reporter.message(f"{entry.where}: rejected: {entry.value!r} {entry.reason}")
         elif self._count == _REJECTED_SHOWN + 1:
-            self._reporter.message("more lines are rejected; all are kept with the run")
+            self._reporter.message(f"more lines are rejected{self._kept}")
 
 
 class _Printer:
@@ -164,13 +162,14 @@ class _Printer:
             self._stream.flush()
         except BrokenPipeError:
             self._stream = None
-            _discard_stdout()
+            discard_stdout()
 
 
-def _print_document(stream: TextIO, run: int) -> None:
-    """Print ``{"run": {...}, "items": [...]}``, reading a page of results at a time."""
+def _print_document(stream: TextIO, progress: Progress) -> None:
+    """Print ``{"run": {...}, "summary": {...}, "items": [...]}``, reading a page of results at a time."""
+    run = progress.run
     document = payloads.encode(payloads.run_items(Run.objects.filter(pk=run))[0]).decode()
-    stream.write(f'{{"run": {document}, "items": [')
+    stream.write(f'{{"run": {document}, "summary": {payloads.encode(figures(progress)).decode()}, "items": [')
     separator = "\n"
     for ids in _pages(run):
         for item in payloads.result_items(ids):
@@ -184,28 +183,3 @@ def _pages(run: int) -> Iterator[list[int]]:
     while ids := Result.objects.page(run, after=after, limit=500):
         yield ids
         after = ids[-1]
-
-
-def _stream(wrapper: OutputWrapper) -> Any:
-    """Return the stream beneath Django's wrapper, which ends every write with a line break."""
-    return getattr(wrapper, "_out", wrapper)
-
-
-def _use_utf8(stream: Any) -> None:
-    """Have UTF-8 written whatever the locale is: JSON is nothing else, and no character may end a run."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(encoding="utf-8", errors="replace")
-
-
-@contextlib.contextmanager
-def _closed_pipe_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        _discard_stdout()
-
-
-def _discard_stdout() -> None:
-    """Keep the interpreter from failing at exit over what it could not write."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from fetcher import conf
 from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, parse_header
+from fetcher.extraction import parse_extract
+from fetcher.options import MAX_DATA, RunOptions
+from fetcher.sources import SourceError
+from fetcher.sources.fields import FieldError, read_method
+from fetcher.sources.stream import standard_input
 
 USAGE = 2
 """Exit code of a command that was called wrongly, as argparse's own."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,105 @@ def add_fetch_options(parser: CommandParser) -> None:
     )
 
 
+def add_request_options(parser: CommandParser) -> None:
+    """Add the options that say what is asked and saved, which ``options_from`` reads, and ``--user-env``."""
+    try:
+        defaults = conf.fetcher_settings()
+    except ConfigError:  # reported by the system checks
+        defaults = conf.Settings()
+    group = parser.add_argument_group("requests and what is kept")
+    group.add_argument(
+        "--method",
+        type=_checked(_method),
+        help="for targets that name none themselves (default: GET, with --data POST)",
+    )
+    group.add_argument(
+        "--data",
+        metavar="TEXT|@FILE",
+        help=f"a body of at most {MAX_DATA // 1024} KiB for targets that name neither a method nor a body: the text "
+        "itself, @FILE as it is, or @- for standard input. Say what it is: --header 'Content-Type: application/json'",
+    )
+    group.add_argument(
+        "--user-env",
+        metavar="NAME",
+        type=_checked(_variable),
+        help="send Basic authentication with the user:password in this environment variable, which is stored nowhere",
+    )
+    group.add_argument(
+        "--extract",
+        metavar="JMESPATH",
+        type=_checked(_expression),
+        help="save what this expression finds in each JSON answer beside it; up to 64 KiB of JSON each",
+    )
+    group.add_argument(
+        "--body",
+        dest="keep_body",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.keep_body,
+        help="keep the content of bodies; --no-body keeps headers, figures and the hash "
+        f"(default: {_word(defaults.keep_body)})",
+    )
+    group.add_argument(
+        "--conditional",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.conditional,
+        help="send known validators, so that what has not changed is not sent again "
+        f"(default: {_word(defaults.conditional)})",
+    )
+
+
+def options_from(options: dict[str, Any], *, stdin_is_source: bool = False) -> RunOptions:
+    """Return the run's other options. Raises CommandError (usage), also for a ``--data`` file that cannot be read."""
+    try:
+        return RunOptions(
+            method=options["method"],
+            data=_data(options["data"], stdin_is_source=stdin_is_source),
+            extract=options["extract"],
+            keep_body=options["keep_body"],
+            conditional=options["conditional"],
+        )
+    except ConfigError as exc:
+        raise CommandError(f"argument --{exc.name}: {exc}", returncode=USAGE) from None
+
+
+def _data(text: str | None, *, stdin_is_source: bool) -> bytes | None:
+    if text is None or not text.startswith("@"):
+        return None if text is None else os.fsencode(text)
+    path = text[1:]
+    if not path:
+        raise ConfigError("data", "names no file after @; write @FILE, or @- for standard input")
+    if path == "-" and stdin_is_source:
+        raise ConfigError("data", "standard input cannot give both the URLs and the body")
+    try:
+        with standard_input() if path == "-" else Path(path).open("rb") as file:
+            return file.read(MAX_DATA + 1)
+    except SourceError as exc:
+        raise ConfigError("data", str(exc)) from None
+    except OSError as exc:
+        raise ConfigError("data", f"{path}: cannot be read: {(exc.strerror or str(exc)).lower()}") from None
+    except ValueError:
+        raise ConfigError("data", f"{path!a}: cannot be read: this is no path") from None
+
+
+def _method(text: str) -> str:
+    try:
+        return read_method(text)
+    except FieldError as exc:
+        raise ValueError(str(exc).removeprefix("method: ")) from None
+
+
+def _expression(text: str) -> str:
+    parse_extract(text)
+    return text
+
+
+def _variable(text: str) -> str:
+    if not _VARIABLE.fullmatch(text):
+        # The text is not repeated: it may be the credentials themselves.
+        raise ValueError("must be the name of an environment variable that holds user:password")
+    return text
+
+
 def config_from(options: dict[str, Any]) -> FetchConfig:
     """Return the configuration that the options ask for. Raises CommandError (usage) for a value out of range."""
     overrides = {option.field: options[option.field] for option in OPTIONS if options[option.field] is not None}
@@ -94,8 +203,15 @@ def config_from(options: dict[str, Any]) -> FetchConfig:
         defaults = conf.fetch_config()
     except ConfigError as exc:
         raise CommandError(str(exc)) from None
-    if options["header"]:
-        overrides["headers"] = (*defaults.headers, *options["header"])
+    headers = tuple(options["header"])
+    if variable := options.get("user_env"):
+        if any(name.lower() == "authorization" for name, _ in headers):
+            raise CommandError(
+                "argument --user-env: cannot be used together with --header 'Authorization: …'", returncode=USAGE
+            )
+        headers += (("Authorization", f"basic-env:{variable}"),)
+    if headers:
+        overrides["headers"] = effective_headers(defaults.headers, headers)
     if options["allow_network"]:
         overrides["allowed_networks"] = (*defaults.allowed_networks, *options["allow_network"])
     try:
@@ -119,6 +235,10 @@ def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(exc)) from None
 
     return checked
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _shown(field: str, value: Any) -> str:

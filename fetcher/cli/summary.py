@@ -16,6 +16,7 @@ from fetcher.cli.text import count, duration, printable, program, size
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.models import Result, Run
+from fetcher.payloads import run_items
 from fetcher.progress import Progress
 
 _SAMPLES = 5
@@ -31,15 +32,31 @@ def print_summary(stream: TextIO, progress: Progress) -> None:
     A terminal gets colours and lines as wide as it is; anything else plain lines, neither wrapped nor padded.
     """
     run = Run.objects.get(pk=progress.run)
+    state = run_items(Run.objects.filter(pk=run.pk))[0].state
     reasons = _reasons(progress.run) if progress.failed else []
-    parts: list[RenderableType] = [_headline(run, progress), _counts(progress, reasons)]
+    parts: list[RenderableType] = [_headline(run, state, progress), _counts(progress, reasons)]
     parts += _section("For example", _samples(reasons))
     parts += _section("Slowest hosts", _hosts(progress))
     parts += [_next_steps(run.pk, progress, program())]
-    _print(stream, parts)
+    print_parts(stream, parts)
 
 
-def _print(stream: TextIO, parts: Sequence[RenderableType]) -> None:
+def figures(progress: Progress) -> dict[str, float]:
+    """Return the summary's figures as JSON values; ``unchanged_bytes`` are those that a 304 spared."""
+    return {
+        "elapsed_ms": round(progress.elapsed * 1000, 3),
+        "per_second": round(progress.rate, 3),
+        "retries": progress.meter.retries,
+        "bytes": progress.bytes,
+        "not_modified": progress.statuses[Status.NOT_MODIFIED],
+        "unchanged_bytes": progress.unchanged_bytes,
+        "duplicates": progress.duplicates,
+        "rejected": progress.rejected,
+    }
+
+
+def print_parts(stream: TextIO, parts: Sequence[RenderableType]) -> None:
+    """Print parts with an empty line between two; neither wrapped nor padded where the stream is no terminal."""
     terminal = Console(file=stream, highlight=False)
     if terminal.is_terminal:
         _draw(terminal.print, parts)
@@ -85,14 +102,14 @@ def _reasons(run: int) -> list[_Reason]:
     return sorted(found.values(), key=lambda reason: (-reason.number, reason.text))
 
 
-def _headline(run: Run, progress: Progress) -> Text:
+def _headline(run: Run, state: str, progress: Progress) -> Text:
     text = Text(f"Run {run.pk}", style="bold")
     if run.label:
         text.append(f" ({printable(run.label)})")
     facts = [count(progress.accepted, "target")]
     if progress.done:
         facts += [f"{progress.rate:,.1f}/s", f"{size(progress.bytes)} received"]
-    return text.append(f" {run.state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
+    return text.append(f" {state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
 
 
 def _counts(progress: Progress, reasons: Sequence[_Reason]) -> Table:
@@ -102,6 +119,8 @@ def _counts(progress: Progress, reasons: Sequence[_Reason]) -> Table:
         number = progress.statuses[status.value]
         if number or status in (Status.SUCCEEDED, Status.FAILED):
             why = ", ".join(f"{count(reason.number)} {reason.text}" for reason in reasons if reason.status == status)
+            if status is Status.NOT_MODIFIED:
+                why = f"answered 304, which saved {size(progress.unchanged_bytes)}"
             table.add_row("", Text(status.value, _COLOURS[status] if number else ""), count(number), why)
     pending = progress.accepted - progress.done
     if pending > 0:

@@ -10,6 +10,7 @@ Examples with their effects::
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import re
@@ -30,8 +31,10 @@ _FRAMING = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
     "upgrade",
 })  # fmt: skip
-ENVIRONMENT = "env:"
-"""A header value that begins so names an environment variable, read when it is sent."""
+_REFERENCE = re.compile(r"(env|basic-env):(.*)", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+WIPED = "\x00wiped"
+"""Stands for a target's own secret that is not stored any more: no header can have this value, and none is sent."""
 
 
 class ConfigError(ValueError):
@@ -75,7 +78,7 @@ class FetchConfig:
     user_agent: str = "trawl/0.1"
     """Sent unless a header says otherwise."""
     headers: Headers = ()
-    """Sent with every target that does not say otherwise. A value ``env:NAME`` is read from the environment."""
+    """Sent with every target that does not say otherwise. A value may be a reference, see ``resolve_header``."""
     secret_headers: frozenset[str] = SECRET_HEADERS
     """Lower-case names that are dropped when a redirect leaves the origin."""
     allowed_networks: tuple[AllowedNetwork, ...] = ()
@@ -107,7 +110,11 @@ class FetchConfig:
 
     def is_secret(self, name: str, value: str) -> bool:
         """Whether a header's value must not be shown or follow a redirect elsewhere."""
-        return name.lower() in self.secret_headers or value.startswith(ENVIRONMENT)
+        return name.lower() in self.secret_headers or is_reference(value)
+
+    def is_literal_secret(self, name: str, value: str) -> bool:
+        """Whether a header's value is a secret itself, and not the name of where it is."""
+        return name.lower() in self.secret_headers and not is_reference(value)
 
 
 CONFIG_FIELDS = tuple(field.name for field in fields(FetchConfig))
@@ -159,7 +166,7 @@ def parse_header(name: str, line: str) -> tuple[str, str]:
     if not colon:
         # The line is not repeated: what was meant as a value may be a secret.
         raise ConfigError(name, "must look like 'Name: value'; there is no colon")
-    header, value = header.strip(), value.strip(" \t")
+    header, value = header.strip(" \t"), value.strip(" \t")
     check_header(header, value)
     return header, value
 
@@ -172,24 +179,52 @@ def check_header(header: str, value: str) -> None:
         raise ConfigError("headers", f"the header {header} is set by Trawl itself and cannot be given")
     if not _VALUE.fullmatch(value):
         raise ConfigError("headers", f"the value of {header} has a line break or another character that cannot be sent")
-    if value.startswith(ENVIRONMENT) and not value.removeprefix(ENVIRONMENT):
-        raise ConfigError("headers", f"the value of {header} names no environment variable after 'env:'")
+    if (reference := _REFERENCE.fullmatch(value)) and not reference[2]:
+        raise ConfigError("headers", f"the value of {header} names no environment variable after '{value}'")
+
+
+def is_reference(value: str) -> bool:
+    """Whether a header's value is ``env:NAME`` or ``basic-env:NAME`` and not what is sent."""
+    return referenced_variable(value) is not None
+
+
+def referenced_variable(value: str) -> str | None:
+    """Return the environment variable that a header's value names, or None where it is what is sent."""
+    reference = _REFERENCE.fullmatch(value)
+    return None if reference is None else reference[2]
 
 
 def resolve_header(header: str, value: str) -> str:
-    """Return the value to send: ``env:NAME`` is looked up now. Raises ConfigError where it is not set."""
-    if not value.startswith(ENVIRONMENT):
+    """Return the value to send; what a reference names is looked up now. Raises ConfigError where it is not set.
+
+    ``env:NAME`` is the variable as it is. ``basic-env:NAME`` is ``user:password`` in a variable, sent as Basic
+    authentication (RFC 7617, in UTF-8).
+    """
+    reference = _REFERENCE.fullmatch(value)
+    if reference is None:
+        if value == WIPED:
+            raise ConfigError("headers", f"the value of {header} was secret and is not stored any more; give it again")
         return value
-    variable = value.removeprefix(ENVIRONMENT)
+    kind, variable = reference.groups()
     found = os.environ.get(variable)
     if found is None:
         raise ConfigError("headers", f"the header {header} needs the environment variable {variable}, which is not set")
+    if kind == "basic-env":
+        return _basic(variable, found)
     if not _VALUE.fullmatch(found):
         raise ConfigError("headers", f"the environment variable {variable} has a character that cannot be sent")
     return found
 
 
+def _basic(variable: str, credentials: str) -> str:
+    if ":" not in credentials:
+        raise ConfigError("headers", f"the environment variable {variable} must hold user:password; it has no colon")
+    if _CONTROL.search(credentials):
+        raise ConfigError("headers", f"the environment variable {variable} has a line break or control character")
+    return f"Basic {base64.b64encode(credentials.encode(errors='surrogateescape')).decode()}"
+
+
 def check_environment(headers: Iterable[tuple[str, str]]) -> None:
-    """Look up every ``env:NAME`` once, so that a missing one is an error before the start. Raises ConfigError."""
+    """Look up every reference once, so that a missing one is an error before the start. Raises ConfigError."""
     for header, value in headers:
         resolve_header(header, value)

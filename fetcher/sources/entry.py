@@ -22,6 +22,7 @@ class Entry:
     """One line of input: a target, or the reason why it is none.
 
     ``line`` counts from 1. ``value`` is the rejected text, shortened and without any user name or password.
+    ``own_method`` says that the input names the target's method, which defaults then leave alone.
     """
 
     source: str
@@ -29,6 +30,7 @@ class Entry:
     target: Target | None = None
     value: str = ""
     reason: str = ""
+    own_method: bool = False
 
     @property
     def where(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fetcher.conf import fetcher_settings
-from fetcher.engine.config import ENVIRONMENT, ConfigError, check_header
+from fetcher.engine.config import ConfigError, check_header, referenced_variable
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Headers, Target
 from fetcher.engine.urls import parse_url
@@ -21,7 +21,7 @@ MAX_HEADERS = 64 * 2**10
 """Characters of a target's own headers together."""
 
 _KNOWN = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
-_WITHOUT_BODY = frozenset({"HEAD", "TRACE"})
+WITHOUT_BODY = frozenset({"HEAD", "TRACE"})
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -45,7 +45,7 @@ class Fields:
 def entry_for_fields(source: str, line: int, fields: Fields) -> Entry:
     """Return the entry for one record: its target, or its rejection, which shows nothing of it but the URL."""
     try:
-        return Entry(source, line, target_for(fields))
+        return Entry(source, line, target_for(fields), own_method=bool(fields.method))
     except InvalidUrl as exc:
         reason = str(exc)
     except FieldError as exc:
@@ -59,7 +59,7 @@ def target_for(fields: Fields) -> Target:
         raise FieldError("url: is empty")
     url = parse_url(text)
     method = read_method(fields.method) if fields.method else "GET"
-    if fields.body is not None and method in _WITHOUT_BODY:
+    if fields.body is not None and method in WITHOUT_BODY:
         raise FieldError(f"body: a {method} request has none; leave it out, or use another method")
     return Target(
         url.href,
@@ -105,8 +105,8 @@ def _headers(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> Headers:
 
 def _check_reference(name: str, value: str) -> None:
     """Refuse ``env:NAME`` unless the operator listed the name: who writes a list could read any variable with it."""
-    variable = value.removeprefix(ENVIRONMENT)
-    if variable != value and variable not in fetcher_settings().list_environment:
+    variable = referenced_variable(value)
+    if variable is not None and variable not in fetcher_settings().list_environment:
         raise FieldError(
             f"headers: {name} asks for the environment variable {variable[:100]}, which a list may use only where "
             "FETCHER_LIST_ENVIRONMENT names it"

@@ -156,7 +156,7 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
 def open_stream(path: str) -> Stream:
     """Open a file, or standard input for ``-``. Raises SourceError."""
     if path == "-":
-        return Stream("stdin", _standard_input(), keep_open=True)
+        return Stream("stdin", standard_input(), keep_open=True)
     try:
         return Stream(path, Path(path).open("rb"))
     except OSError as exc:
@@ -165,7 +165,8 @@ def open_stream(path: str) -> Stream:
         raise SourceError(f"{path!a}: cannot be read: this is no path") from None
 
 
-def _standard_input() -> BinaryIO:
+def standard_input() -> BinaryIO:
+    """Return standard input as bytes. Raises SourceError where it is closed."""
     if sys.stdin is None:
         raise SourceError("stdin: cannot be read: it is closed")
     try:

@@ -11,8 +11,10 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from fetcher.models import Body
-from fetcher.store.sql import in_batches, insert_rows
+from fetcher.store.sql import in_batches, insert_rows, keep_rows, lock_name
 
+FOLDER = "bodies"
+"""Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.z`` where compressed."""
 _WORTH_COMPRESSING = 128
 """Bytes; smaller bodies gain nothing."""
 
@@ -28,10 +30,10 @@ class Content:
     file: str = ""
 
 
-def prepare(body: bytes) -> Content:
-    """Hash a body and compress it where that makes it smaller."""
-    encoding, content = "", body
-    if len(body) >= _WORTH_COMPRESSING:
+def prepare(body: bytes, *, keep: bool = True) -> Content:
+    """Hash a body and compress it where that makes it smaller; without ``keep`` the hash is all."""
+    encoding, content = "", body if keep else None
+    if keep and len(body) >= _WORTH_COMPRESSING:
         compressed = zlib.compress(body, 3)
         if len(compressed) < len(body):
             encoding, content = "zlib", compressed
@@ -46,8 +48,12 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     """
     wanted = {content.sha256: content for content in contents}
     known = _ids(list(wanted))
+    kept = keep_rows(Body, known.values())  # pruning may be removing one at this moment
+    known = {sha: pk for sha, pk in known.items() if pk in kept}
     missing = [content for sha, content in sorted(wanted.items()) if sha not in known]
-    for content in missing:
+    hollow = _hollow([known[sha] for sha, content in wanted.items() if sha in known and content.content is not None])
+    filled = [content for sha, content in sorted(wanted.items()) if known.get(sha) in hollow]
+    for content in missing + filled:
         if content.content is not None and len(content.content) > file_threshold:
             content.file = _save_file(content, storage)
             content.content = None
@@ -57,6 +63,8 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
         [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing],
         skip_conflicts=True,
     )
+    for body in filled:
+        Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
     return known | _ids([content.sha256 for content in missing])
 
 
@@ -68,11 +76,21 @@ def _ids(shas: list[bytes]) -> dict[bytes, int]:
     return found
 
 
+def _hollow(ids: list[int]) -> set[int]:
+    """Return the bodies of which only the hash was kept."""
+    found: set[int] = set()
+    for batch in in_batches(ids):
+        hollow = Body.objects.filter(id__in=batch, content__isnull=True, file="")
+        found.update(hollow.values_list("id", flat=True))
+    return found
+
+
 def _save_file(content: Content, alias: str) -> str:
     name = content.sha256.hex()
-    path = f"bodies/{name[:2]}/{name[2:4]}/{name}{'.z' if content.encoding else ''}"
+    path = f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}{'.z' if content.encoding else ''}"
     storage = storages[alias]
     assert content.content is not None
+    lock_name(name)  # until the row is committed: a file without a row is removed by pruning
     if storage.exists(path) and storage.size(path) == len(content.content):
         return path
     return storage.save(path, ContentFile(content.content))

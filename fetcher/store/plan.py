@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,12 +10,13 @@ from django.db import transaction
 from django.db.models import F
 
 from fetcher.engine import types
-from fetcher.engine.config import SECRET_HEADERS
+from fetcher.engine.config import FetchConfig
 from fetcher.engine.urls import fingerprint
 from fetcher.models import SHARD_SIZE, Lane, RejectedLine, Run, Shard, Target, lane_number
-from fetcher.secrets import derived_key
+from fetcher.secrets import derived_key, seal
 from fetcher.sources import Entry
-from fetcher.store.shards import Payload, encode_payload
+from fetcher.store import runs
+from fetcher.store.shards import Payload, Secrets, encode_payload
 from fetcher.store.sql import for_database, in_batches, insert_rows, storable
 
 _CHUNK = 2**16
@@ -44,8 +46,10 @@ class Planner:
     Where ``add`` raises nothing was taken, neither in the database nor here, and it may be called again.
     """
 
-    def __init__(self, run: int) -> None:
+    def __init__(self, run: int, *, config: FetchConfig | None = None) -> None:
         self.run = run
+        self._config = config or FetchConfig()
+        self._sealed = False
         self.accepted = 0
         self.duplicates = 0
         self.rejected = 0
@@ -54,10 +58,13 @@ class Planner:
         self._lanes: dict[int, int] = {}
         self._key = derived_key("fingerprint")
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Accept the targets among the entries and keep the rejected lines; the source's offset goes with them."""
+    def add(self, entries: Sequence[Entry]) -> Counter[str]:
+        """Accept the targets among the entries and keep the rejected lines; the source's offset goes with them.
+
+        Returns how many targets of each host were accepted.
+        """
         if not entries:
-            return
+            return Counter()
         targets = [entry.target for entry in entries if entry.target is not None]
         rejected = [entry for entry in entries if entry.target is None]
         prints = [self._fingerprint(target) for target in targets]
@@ -88,11 +95,10 @@ class Planner:
         self.accepted += len(fresh)
         self.duplicates += duplicates
         self.rejected += len(rejected)
+        return Counter(targets[index].host for index in fresh.values())
 
     def _fingerprint(self, target: types.Target) -> bytes:
-        return fingerprint(
-            target.method, target.url, target.headers, target.body, secret_names=SECRET_HEADERS, key=self._key
-        )
+        return target_fingerprint(target, self._config, self._key)
 
     def _first_places(self, ids: Sequence[int]) -> dict[int, int]:
         """Return the index of the first occurrence of each target that the run does not have yet."""
@@ -110,7 +116,7 @@ class Planner:
         insert_rows(
             Target,
             ("fingerprint", "method", "url", "host", "headers", "body"),
-            [(mark, *_columns(wanted[mark])) for mark in missing],
+            [(mark, *self._columns(wanted[mark])) for mark in missing],
             skip_conflicts=True,
         )
         return ids | _ids(missing)
@@ -123,16 +129,38 @@ class Planner:
         # In the order in which recording locks the lanes' rows: no deadlock between the two.
         for lane, items in sorted(by_lane.items()):
             for part in in_batches(items, SHARD_SIZE):
-                labels = [target.label for target, _, _ in part]
-                payload = Payload(
-                    targets=[pk for _, pk, _ in part],
-                    positions=[position for _, _, position in part],
-                    labels=labels if any(label is not None for label in labels) else None,
-                )
+                payload = self._payload(part)
                 rows.append((self.run, lane, len(part), encode_payload(payload)))
         insert_rows(Shard, ("run", "lane", "size", "payload"), rows)
         for lane, items in sorted(by_lane.items()):
             Lane.objects.filter(pk=lane).update(planned=F("planned") + len(items))
+
+    def _payload(self, part: Sequence[tuple[types.Target, int, int]]) -> Payload:
+        labels = [target.label for target, _, _ in part]
+        secrets: Secrets = {}
+        for place, (target, _, _) in enumerate(part):
+            if target.headers and (own := self._secrets(target)):
+                secrets[place] = own
+        if secrets and not self._sealed:
+            runs.expect_secrets(self.run)
+            self._sealed = True
+        return Payload(
+            targets=[pk for _, pk, _ in part],
+            positions=[position for _, _, position in part],
+            labels=labels if any(label is not None for label in labels) else None,
+            retries=[place for place, (target, _, _) in enumerate(part) if target.retry] or None,
+            sealed=seal(secrets) if secrets else None,
+        )
+
+    def _secrets(self, target: types.Target) -> tuple[str, ...]:
+        return tuple(value for name, value in target.headers if self._config.is_literal_secret(name, value))
+
+    def _columns(self, target: types.Target) -> tuple[Any, ...]:
+        headers = [
+            [name, None if self._config.is_literal_secret(name, value) else value] for name, value in target.headers
+        ]
+        stored = for_database(Target, "headers", headers or None)
+        return target.method, target.url, target.host, stored, target.body
 
     def _open_lanes(self, numbers: Iterable[int]) -> dict[int, int]:
         """Return the row id for each lane number that the run has or now needs."""
@@ -144,9 +172,11 @@ class Planner:
         return self._lanes | dict(found.values_list("number", "id"))
 
 
-def _columns(target: types.Target) -> tuple[Any, ...]:
-    headers = [list(pair) for pair in target.headers] or None
-    return target.method, target.url, target.host, for_database(Target, "headers", headers), target.body
+def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) -> bytes:
+    """Return what identifies a target in the database; ``key`` is ``derived_key("fingerprint")``."""
+    return fingerprint(
+        target.method, target.url, target.headers, target.body, secret_names=config.secret_headers, key=key
+    )
 
 
 def _ids(prints: Sequence[bytes]) -> dict[bytes, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,19 +11,23 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
+from fetcher.bodies import BodyUnavailable, read_body
 from fetcher.conf import Settings
 from fetcher.details import encode_detail
 from fetcher.engine.types import Outcome, Status
-from fetcher.models import Lane, Representation, Result
+from fetcher.extraction import Extract
+from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, prepare, save_bodies
-from fetcher.store.shards import Place, mark_done
-from fetcher.store.sql import for_database, in_batches, insert_rows, storable, storable_json
+from fetcher.store.shards import Place, Previous, mark_done
+from fetcher.store.sql import for_database, in_batches, insert_rows, keep_rows, storable, storable_json
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
     "elapsed_us", "bytes", "label", "final_url", "representation", "changed", "extracted", "detail",
 )  # fmt: skip
 _REPRESENTATION_FIELDS = ("id", "body", "content_type", "etag", "last_modified", "variant")
+MAX_EXTRACTED = 64 * 2**10
+"""Bytes of JSON that an extracted value may take."""
 _COUNTERS = ("succeeded", "not_modified", "failed", "skipped")
 
 
@@ -36,7 +42,8 @@ class LaneLost(Exception):
 class Recorder:
     """Records a run's outcomes for the worker that holds its lanes (None: lanes that nobody holds).
 
-    ``extract`` gives the JSON value that is saved beside a body, or None.
+    ``extract`` gives the JSON value that is saved beside a body, or None; for a 304 it reads the stored body. Without
+    ``keep_bodies`` a body's content is not stored, only its figures and hash.
     """
 
     def __init__(
@@ -45,12 +52,14 @@ class Recorder:
         worker: int | None,
         settings: Settings,
         *,
-        extract: Callable[[Outcome], Any] | None = None,
+        extract: Extract | None = None,
+        keep_bodies: bool = True,
     ) -> None:
         self._run = run
         self._worker = worker
         self._settings = settings
         self._extract = extract
+        self._keep_bodies = keep_bodies
 
     def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[int]:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
@@ -60,10 +69,12 @@ class Recorder:
         """
         # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
         contents = {
-            id(outcome): prepare(outcome.body)
+            id(outcome): prepare(outcome.body, keep=self._keep_bodies)
             for outcome in outcomes
             if outcome.body is not None and outcome.status is not Status.NOT_MODIFIED
         }
+        extracted = [self._extracted(outcome) for outcome in outcomes]
+        found = dict(zip(map(id, outcomes), extracted, strict=True))
         with transaction.atomic():
             recorded = _recorded([_place(outcome).result for outcome in outcomes])
             fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]
@@ -73,13 +84,15 @@ class Recorder:
                 storage=self._settings.body_storage,
                 file_threshold=self._settings.body_file_threshold,
             )
+            stored = _stored([_place(outcome).previous for outcome in fresh])
             rows, representations = [], []
             for outcome in fresh:
                 content = contents.get(id(outcome))
-                had, row = _representation(outcome, content, None if content is None else bodies[content.sha256])
+                body = None if content is None else bodies[content.sha256]
+                had, row = _representation(outcome, stored(_place(outcome).previous), content, body)
                 if row is not None:
                     representations.append(row)
-                rows.append(self._row(outcome, had, _changed(outcome, content)))
+                rows.append(self._row(outcome, had, _changed(outcome, content), *found[id(outcome)]))
             insert_rows(Representation, _REPRESENTATION_FIELDS, representations)
             insert_rows(Result, _FIELDS, rows)
             if done:
@@ -101,7 +114,9 @@ class Recorder:
         if lost:
             raise LaneLost(lost)
 
-    def _row(self, outcome: Outcome, representation: int | None, changed: bool | None) -> tuple[Any, ...]:
+    def _row(
+        self, outcome: Outcome, representation: int | None, changed: bool | None, extracted: Any, remark: str
+    ) -> tuple[Any, ...]:
         place = _place(outcome)
         return (
             place.result,
@@ -110,7 +125,7 @@ class Recorder:
             place.position,
             outcome.status.value,
             None if outcome.error_kind is None else outcome.error_kind.value,
-            storable(outcome.error_detail),
+            storable(outcome.error_detail or remark),
             outcome.http_status,
             len(outcome.attempts),
             int(outcome.started_at * 1000),
@@ -120,19 +135,40 @@ class Recorder:
             None if outcome.final_url == outcome.target.url else outcome.final_url,
             representation,
             changed,
-            self._extracted(outcome),
+            extracted,
             encode_detail(outcome),
         )
 
-    def _extracted(self, outcome: Outcome) -> Any:
-        value = None if self._extract is None else self._extract(outcome)
-        return None if value is None else for_database(Result, "extracted", storable_json(value))
+    def _extracted(self, outcome: Outcome) -> tuple[Any, str]:
+        """Return the value to save beside the body, and a remark where there is one that is not saved."""
+        if self._extract is None:
+            return None, ""
+        value = self._extract(_with_stored_body(outcome))
+        if value is None:
+            return None, ""
+        value = storable_json(value)
+        size = len(json.dumps(value, ensure_ascii=False).encode())
+        if size > MAX_EXTRACTED:
+            return None, f"the extracted value is not saved: it takes {size} bytes, more than {MAX_EXTRACTED}"
+        return for_database(Result, "extracted", value), ""
 
 
 def _place(outcome: Outcome) -> Place:
     place = outcome.target.key
     assert isinstance(place, Place)
     return place
+
+
+def _with_stored_body(outcome: Outcome) -> Outcome:
+    """Return a 304 with the body and type that it confirms, as far as they are stored; other outcomes as they are."""
+    previous = _place(outcome).previous
+    if outcome.status is not Status.NOT_MODIFIED or previous is None or not previous.kept:
+        return outcome
+    try:
+        body = read_body(Body.objects.get(pk=previous.body or 0))
+    except (Body.DoesNotExist, BodyUnavailable):  # removed since the request was sent
+        return outcome
+    return dataclasses.replace(outcome, headers=(("Content-Type", previous.content_type),), body=body)
 
 
 def _changed(outcome: Outcome, content: Content | None) -> bool | None:
@@ -145,12 +181,34 @@ def _changed(outcome: Outcome, content: Content | None) -> bool | None:
     return content.sha256 != previous.sha256
 
 
+def _stored(many: Sequence[Previous | None]) -> Callable[[Previous | None], Previous | None]:
+    """Return the function from what was known of previous results to what is still stored of it.
+
+    Pruning may have removed a representation or a body since it was read; what is left is held until the transaction
+    is over.
+    """
+    found = [previous for previous in many if previous is not None]
+    representations = keep_rows(
+        Representation, [previous.representation for previous in found if previous.representation is not None]
+    )
+    gone = [previous.body for previous in found if previous.representation not in representations]
+    bodies = keep_rows(Body, [body for body in gone if body is not None])
+
+    def stored(previous: Previous | None) -> Previous | None:
+        if previous is None or previous.representation in representations:
+            return previous
+        return dataclasses.replace(
+            previous, representation=None, body=previous.body if previous.body in bodies else None
+        )
+
+    return stored
+
+
 def _representation(
-    outcome: Outcome, content: Content | None, body: int | None
+    outcome: Outcome, previous: Previous | None, content: Content | None, body: int | None
 ) -> tuple[int | None, tuple[Any, ...] | None]:
     """Return the id of the representation that an outcome found, and its row where it is a new one."""
     place = _place(outcome)
-    previous = place.previous
     content_type = outcome.header("content-type")
     etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
     if outcome.status is Status.NOT_MODIFIED:

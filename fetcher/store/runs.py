@@ -8,38 +8,65 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 from django.db import transaction
 from django.db.models import F, Sum
 from django.utils import timezone
 
 from fetcher.conf import read_value
 from fetcher.engine.client import CONDITIONAL_HEADERS, effective_headers
-from fetcher.engine.config import FetchConfig, resolve_header
+from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, resolve_header
 from fetcher.engine.types import Headers
 from fetcher.models import Lane, Run, RunState
+from fetcher.options import RunOptions
 from fetcher.secrets import derived_key, seal, unseal
+from fetcher.store.shards import wipe_secrets
 from fetcher.store.sql import storable
 
 REDACTED = "***"
+_STORED = ("method", "extract", "keep_body", "conditional")
 _OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
 
 
-def create_run(config: FetchConfig, *, label: str = "", source: str = "") -> int:
+class Secrets(msgspec.Struct, omit_defaults=True):
+    """What is stored sealed with a run until it is over: headers with literal secrets, the body that is sent.
+
+    A body may hold a password, and no name tells.
+    """
+
+    headers: Headers | None = None
+    data: bytes | None = None
+
+
+def create_run(config: FetchConfig, options: RunOptions | None = None, *, label: str = "", source: str = "") -> int:
     """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``."""
-    options = dump_options(config)
-    literal = any(config.is_secret(*pair) and not pair[1].startswith("env:") for pair in config.headers)
+    options = options or RunOptions()
+    literal = any(config.is_literal_secret(*pair) for pair in config.headers)
+    secrets = Secrets(config.headers if literal else None, options.data)
     run = Run.objects.create(
         label=storable(label)[:200],
         source=storable(source),
-        options=options,
-        secrets=seal(config.headers) if literal else None,
+        options=dump_options(config, options),
+        secrets=seal(secrets) if secrets != Secrets() else None,
     )
     return run.pk
 
 
-def dump_options(config: FetchConfig) -> dict[str, Any]:
-    """Return a configuration as JSON values, by field name, without any secret."""
-    options: dict[str, Any] = {}
+def expect_secrets(run: int) -> None:
+    """Note that shards of a run hold secrets, so that they are wiped when it is over."""
+    Run.objects.filter(pk=run, secrets__isnull=True).update(secrets=seal(Secrets()))
+
+
+def dump_options(config: FetchConfig, more: RunOptions | None = None) -> dict[str, Any]:
+    """Return what a run was asked for as JSON values, by field name, without any secret; of ``data`` its length."""
+    more = more or RunOptions()
+    options: dict[str, Any] = {
+        "method": more.method,
+        "data_bytes": None if more.data is None else len(more.data),
+        "extract": more.extract,
+        "keep_body": more.keep_body,
+        "conditional": more.conditional,
+    }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         match field.name:
@@ -55,18 +82,27 @@ def dump_options(config: FetchConfig) -> dict[str, Any]:
 
 def shown(config: FetchConfig, name: str, value: str) -> str:
     """Return a header's value as it may be shown: a literal secret is hidden, ``env:NAME`` says nothing."""
-    literal = config.is_secret(name, value) and not value.startswith("env:")
-    return REDACTED if literal else value
+    return REDACTED if config.is_literal_secret(name, value) else value
 
 
 def load_config(run: Run) -> FetchConfig:
     """Return the configuration that a run was created with. Raises UnsealError, ConfigError."""
-    options = dict(run.options)
-    headers = unseal(bytes(run.secrets)) if run.secrets else tuple(tuple(pair) for pair in options["headers"])
-    options["headers"] = headers
+    options = {name: run.options[name] for name in CONFIG_FIELDS if name in run.options}
+    sealed = _unsealed(run).headers
+    options["headers"] = sealed if sealed is not None else tuple(tuple(pair) for pair in options["headers"])
     options["secret_headers"] = frozenset(options["secret_headers"])
     options["allowed_networks"] = read_value("allowed_networks", options["allowed_networks"])
     return FetchConfig(**options)
+
+
+def load_options(run: Run) -> RunOptions:
+    """Return the other options that a run was created with. Raises UnsealError, ConfigError."""
+    options = {name: run.options[name] for name in _STORED if name in run.options}
+    return RunOptions(data=_unsealed(run).data, **options)
+
+
+def _unsealed(run: Run) -> Secrets:
+    return unseal(bytes(run.secrets), Secrets) if run.secrets else Secrets()
 
 
 def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
@@ -82,7 +118,7 @@ def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
     def variant(own: Headers) -> bytes:
         if own not in known:
             headers = effective_headers(config.headers, own)
-            pairs = sorted((name.lower(), resolve_header(name, value)) for name, value in headers)
+            pairs = sorted((name.lower(), _value(name, value)) for name, value in headers)
             text = "\n".join(f"{name}: {value}" for name, value in pairs if name not in ignored)
             if len(known) > 1000:
                 known.clear()
@@ -90,6 +126,13 @@ def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
         return known[own]
 
     return variant
+
+
+def _value(name: str, value: str) -> str:
+    try:
+        return resolve_header(name, value)
+    except ConfigError:  # a target's own; sending it fails with this very reason
+        return value
 
 
 def start(run: int) -> None:
@@ -110,17 +153,23 @@ def finish(run: int, *, failed: bool = False) -> RunState:
     It is completed when its source was read to the end and every target has a result, failed when the caller says that
     it cannot go on, and interrupted otherwise. Stored secrets are wiped once the run is over.
     """
+    if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in _OVER:
+        wipe_secrets(run)  # before the run is over for all to see
     with transaction.atomic():
         row = Run.objects.select_for_update().get(pk=run)
-        state = RunState.FAILED if failed else RunState.INTERRUPTED
-        if not failed and row.planned_at is not None and pending(run) == 0:
-            state = RunState.COMPLETED
-        row.state = state
+        row.state = state = _state(run, failed=failed)
         row.finished_at = timezone.now()
         if state in _OVER:
             row.secrets = None
         row.save(update_fields=["state", "finished_at", "secrets"])
     return state
+
+
+def _state(run: int, *, failed: bool) -> RunState:
+    if failed:
+        return RunState.FAILED
+    read = Run.objects.filter(pk=run, planned_at__isnull=False).exists()
+    return RunState.COMPLETED if read and pending(run) == 0 else RunState.INTERRUPTED
 
 
 def pending(run: int) -> int:

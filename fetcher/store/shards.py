@@ -7,21 +7,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from django.db import transaction
 from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from fetcher.engine import types
 from fetcher.engine.client import CONDITIONAL_HEADERS
+from fetcher.engine.config import WIPED
 from fetcher.models import GOOD, PLACES, Result, Shard, Target
+from fetcher.secrets import unseal
 from fetcher.store.sql import in_batches
+
+Secrets = dict[int, tuple[str, ...]]
+"""What is sealed in a shard: the secret values of the target in each place."""
+_WIPED_AT_ONCE = 100
+"""Shards."""
 
 
 class Payload(msgspec.Struct, array_like=True):
-    """A shard's targets in order: ids, positions in the run's input, and labels where any has one."""
+    """A shard's targets in order: ids, positions in the run's input, and labels where any has one.
+
+    ``retries`` are the places of targets that opt into retries. ``sealed`` holds the literal values of their own secret
+    headers, encrypted: for a place the values in the order of its headers that are stored without one.
+    """
 
     targets: list[int]
     positions: list[int]
     labels: list[str | None] | None = None
+    retries: list[int] | None = None
+    sealed: bytes | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -30,14 +44,16 @@ _decoder = msgspec.msgpack.Decoder(Payload)
 
 def encode_payload(payload: Payload) -> bytes:
     """Compress a payload. Numbers are stored as differences, which are small and compress well."""
-    packed = Payload(_differences(payload.targets), _differences(payload.positions), payload.labels)
+    packed = msgspec.structs.replace(
+        payload, targets=_differences(payload.targets), positions=_differences(payload.positions)
+    )
     return zlib.compress(_encoder.encode(packed), 1)
 
 
 def decode_payload(stored: bytes) -> Payload:
     """Undo ``encode_payload``."""
     packed = _decoder.decode(zlib.decompress(stored))
-    return Payload(_sums(packed.targets), _sums(packed.positions), packed.labels)
+    return msgspec.structs.replace(packed, targets=_sums(packed.targets), positions=_sums(packed.positions))
 
 
 def _differences(numbers: list[int]) -> list[int]:
@@ -53,11 +69,12 @@ def _sums(differences: list[int]) -> list[int]:
 class Previous:
     """The previous good result of a target, as far as the next one needs it.
 
-    ``body`` is the row's id where its content is still stored; ``sha256`` is known for longer.
+    ``body`` is its row's id and ``kept`` says whether its content is stored.
     """
 
     representation: int | None
     body: int | None
+    kept: bool
     sha256: bytes | None
     size: int
     etag: str
@@ -86,13 +103,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One target of a shard that has no result yet."""
+    """One target of a shard that has no result yet. ``secrets`` are the values of its own secret headers, in order."""
 
     result: int
     target: int
     lane: int
     position: int
     label: str | None
+    retry: bool = False
+    secrets: tuple[str, ...] = ()
 
 
 def open_shards(lanes: Sequence[int], *, after: dict[int, int]) -> list[tuple[int, int]]:
@@ -105,15 +124,19 @@ def open_shards(lanes: Sequence[int], *, after: dict[int, int]) -> list[tuple[in
 
 
 def open_slots(shard: int) -> list[Slot]:
-    """Return a shard's targets that have no result yet, in order."""
+    """Return a shard's targets that have no result yet, in order. Raises UnsealError."""
     row = Shard.objects.values_list("lane_id", "payload").get(pk=shard)
     lane, payload = row[0], decode_payload(bytes(row[1]))
     ids = range(shard * PLACES, (shard + 1) * PLACES)
     done = set(Result.objects.filter(id__gte=ids.start, id__lt=ids.stop).values_list("id", flat=True))
     labels = payload.labels or [None] * len(payload.targets)
+    retries = frozenset(payload.retries or ())
+    secrets = unseal(payload.sealed, Secrets) if payload.sealed else {}
     slots = (
-        Slot(result, target, lane, position, label)
-        for result, target, position, label in zip(ids, payload.targets, payload.positions, labels, strict=False)
+        Slot(result, target, lane, position, label, place in retries, secrets.get(place, ()))
+        for place, (result, target, position, label) in enumerate(
+            zip(ids, payload.targets, payload.positions, labels, strict=False)
+        )
     )
     return [slot for slot in slots if slot.result not in done]
 
@@ -121,6 +144,21 @@ def open_slots(shard: int) -> list[Slot]:
 def mark_done(ids: Sequence[int]) -> None:
     """Note that every target of these shards has its result."""
     Shard.objects.filter(id__in=ids).update(done_at=timezone.now())
+
+
+def wipe_secrets(run: int) -> None:
+    """Remove the secrets of a run's targets from its shards; what the database was given is rewritten without them."""
+    after = 0
+    while rows := list(
+        Shard.objects.filter(run=run, id__gt=after).order_by("id").values_list("id", "payload")[:_WIPED_AT_ONCE]
+    ):
+        with transaction.atomic():
+            for pk, stored in rows:
+                payload = decode_payload(bytes(stored))
+                if payload.sealed:
+                    clean = msgspec.structs.replace(payload, sealed=None)
+                    Shard.objects.filter(pk=pk).update(payload=encode_payload(clean))
+        after = rows[-1][0]
 
 
 def load_targets(
@@ -134,47 +172,64 @@ def load_targets(
     """
     rows = {}
     for batch in in_batches(slots):
-        newest = Result.objects.filter(target=OuterRef("pk"), status__in=GOOD).exclude(run=run).order_by("-run_id")
-        found = Target.objects.filter(id__in=[slot.target for slot in batch]).annotate(
-            previous=Subquery(newest.values("id")[:1])
-        )
+        found = Target.objects.filter(id__in=[slot.target for slot in batch]).annotate(previous=newest_good(but=run))
         for row in found.values("id", "method", "url", "host", "headers", "body", "previous"):
             rows[row["id"]] = row
-    previous = _previous([row["previous"] for row in rows.values() if row["previous"] is not None])
+    previous = load_previous([row["previous"] for row in rows.values() if row["previous"] is not None])
     targets = []
+    bodies: dict[bytes, bytes] = {}  # often one and the same: kept in memory once
     for slot in slots:
         row = rows[slot.target]
-        headers = tuple((name, value) for name, value in row["headers"] or ())
+        headers = _own_headers(row["headers"], slot.secrets)
         before = previous.get(row["previous"])
         variant = variant_of(headers)
+        body = None if row["body"] is None else bytes(row["body"])
         targets.append(
             types.Target(
                 url=row["url"],
                 host=row["host"],
                 method=row["method"],
                 headers=headers,
-                body=None if row["body"] is None else bytes(row["body"]),
+                body=None if body is None else bodies.setdefault(body, body),
                 label=slot.label,
-                validators=_validators(before, variant) if conditional and not _has_condition(headers) else None,
+                retry=slot.retry,
+                validators=validators_for(before, variant) if conditional and not has_condition(headers) else None,
                 key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
             )
         )
     return targets
 
 
-def _has_condition(headers: types.Headers) -> bool:
+def _own_headers(stored: Sequence[tuple[str, str | None]] | None, secrets: Sequence[str]) -> types.Headers:
+    """Return a target's own headers with its secrets put in; one that is missing becomes WIPED, which is never sent."""
+    values = iter(secrets)
+    return tuple((name, next(values, WIPED) if value is None else value) for name, value in stored or ())
+
+
+def newest_good(*, but: int | None = None) -> Subquery:
+    """Return the expression for the id of a target's newest good result; ``but`` is a run whose own do not count."""
+    results = Result.objects.filter(target=OuterRef("pk"), status__in=GOOD)
+    if but is not None:
+        results = results.exclude(run=but)
+    return Subquery(results.order_by("-run_id").values("id")[:1])
+
+
+def has_condition(headers: types.Headers) -> bool:
+    """Whether a target's own headers make its request conditional."""
     return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
-def _validators(previous: Previous | None, variant: bytes) -> types.Validators | None:
-    if previous is None or previous.body is None or previous.variant != variant:
+def validators_for(previous: Previous | None, variant: bytes) -> types.Validators | None:
+    """Return what a conditional request of this variant may send, None where there is nothing to confirm."""
+    if previous is None or not previous.kept or previous.variant != variant:
         return None
     if not previous.etag and not previous.last_modified:
         return None
     return types.Validators(previous.etag, previous.last_modified, previous.final_url)
 
 
-def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
+def load_previous(ids: Sequence[int]) -> dict[int | None, Previous]:
+    """Return what the next results need of these, by id."""
     found: dict[int | None, Previous] = {}
     kept = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
     for batch in in_batches(ids):
@@ -195,7 +250,8 @@ def _previous(ids: Sequence[int]) -> dict[int | None, Previous]:
         for row in rows:
             found[row["id"]] = Previous(
                 representation=row["representation_id"],
-                body=row["body"] if row["kept"] else None,
+                body=row["body"],
+                kept=row["kept"] and row["body"] is not None,
                 sha256=None if row["sha256"] is None else bytes(row["sha256"]),
                 size=row["size"] or 0,
                 etag=row["etag"] or "",

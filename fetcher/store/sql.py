@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -30,6 +31,60 @@ def insert_rows(
         sql += " ON CONFLICT DO NOTHING"
     with connection.cursor() as cursor:
         cursor.executemany(sql, rows)
+
+
+def keep_rows(model: type[models.Model], ids: Iterable[int]) -> set[int]:
+    """Return which of these rows exist, and keep them from being deleted until the transaction is over.
+
+    PostgreSQL locks the rows as a foreign key does (FOR KEY SHARE), which holds up nobody but who deletes them; on
+    SQLite the transaction has the database for itself anyway.
+    """
+    return _locked(model, ids, "FOR KEY SHARE")
+
+
+def lock_rows(model: type[models.Model], ids: Iterable[int]) -> set[int]:
+    """Return which of these rows exist, and wait until nobody else keeps them; then they are this transaction's."""
+    return _locked(model, ids, "FOR UPDATE")
+
+
+def _locked(model: type[models.Model], ids: Iterable[int], lock: str) -> set[int]:
+    if connection.vendor != "postgresql":
+        lock = ""
+    table = connection.ops.quote_name(model._meta.db_table)
+    found: set[int] = set()
+    with connection.cursor() as cursor:
+        for batch in in_batches(sorted(set(ids))):
+            marks = ", ".join(["%s"] * len(batch))
+            # In one order, so that two transactions never wait for each other.
+            cursor.execute(f"SELECT id FROM {table} WHERE id IN ({marks}) ORDER BY id {lock}", batch)  # noqa: S608
+            found.update(row[0] for row in cursor.fetchall())
+    return found
+
+
+def delete_rows(model: type[models.Model], ids: Sequence[int]) -> int:
+    """Delete rows by their ids and return how many there were.
+
+    Nothing is cascaded: the ORM would look for rows that refer to them, some of which no index finds.
+    """
+    table = connection.ops.quote_name(model._meta.db_table)
+    deleted = 0
+    with connection.cursor() as cursor:
+        for batch in in_batches(ids):
+            marks = ", ".join(["%s"] * len(batch))
+            cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", batch)  # noqa: S608
+            deleted += cursor.rowcount
+    return deleted
+
+
+def lock_name(name: str) -> None:
+    """Wait until no other transaction has this name, and have it until this one is over.
+
+    On SQLite the transaction has the database for itself anyway.
+    """
+    if connection.vendor == "postgresql":
+        key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
 def for_database(model: type[models.Model], name: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ from fetcher.conf import Settings
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Outcome
 from fetcher.models import Lane, Run, RunState
+from fetcher.options import RunOptions
 from fetcher.sources import Entry
 from fetcher.store import runs, shards
 from fetcher.store.plan import Planner
@@ -34,8 +35,10 @@ def save_whole_run(
     """
     moment = datetime.fromtimestamp(began, UTC)
     with transaction.atomic():
-        run = runs.create_run(config, source=source)
-        Planner(run).add([Entry(source, line, outcome.target) for line, outcome in enumerate(outcomes, 1)])
+        run = runs.create_run(config, RunOptions(conditional=False), source=source)
+        Planner(run, config=config).add(
+            [Entry(source, line, outcome.target) for line, outcome in enumerate(outcomes, 1)]
+        )
         lanes = list(Lane.objects.filter(run=run).values_list("id", flat=True))
         opened = [shard for _, shard in shards.open_shards(lanes, after={})]
         slots = [slot for shard in opened for slot in shards.open_slots(shard)]

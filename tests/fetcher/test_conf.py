@@ -41,6 +41,8 @@ OWN: dict[str, tuple[str, Any]] = {
     "fanout_deadline": ("1.5", 1.5),
     "page_limit": ("10", 10),
     "list_environment": ("API_TOKEN, OTHER", frozenset({"API_TOKEN", "OTHER"})),
+    "keep_body": ("no", False),
+    "conditional": ("False", False),
 }
 
 

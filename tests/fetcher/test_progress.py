@@ -8,7 +8,9 @@ import pytest
 
 from fetcher import progress
 from fetcher.engine.types import Attempt, Outcome, Status, Target
+from fetcher.estimate import Limits, RemainingWork
 from fetcher.progress import Progress
+from fetcher.store.shards import Place, Previous
 
 
 def outcome(
@@ -64,6 +66,31 @@ def test_the_time_left_is_known_once_the_list_is_read_and_something_is_done() ->
 
     assert made.rate == pytest.approx(1, rel=0.1)
     assert made.eta == pytest.approx(20, rel=0.1)
+
+
+def test_the_time_left_is_that_of_the_busiest_host_under_the_limits() -> None:
+    made = Progress(began=time.monotonic() - 10, accepted=30, planned=True, work=RemainingWork(Limits(100, 8, 30.0)))
+    made.work.accepted({"a:80": 20, "b:80": 10})
+    made.saved([outcome(host="b:80", elapsed=0.0)] * 10)
+
+    assert made.eta == pytest.approx(19 * 30)
+
+
+def test_a_run_is_not_expected_to_go_faster_than_it_ever_went() -> None:
+    made = Progress(began=time.monotonic() - 10, accepted=30, planned=True, work=RemainingWork(Limits(100, 8, 0)))
+    made.work.accepted({"a:80": 30})
+    made.saved([outcome(elapsed=0.0)] * 10)
+
+    assert made.eta == pytest.approx(20, rel=0.1)
+
+
+def test_what_a_304_confirms_is_counted_as_saved() -> None:
+    previous = Previous(1, 1, True, b"", 700, "", "", b"", "", "")
+    target = Target("http://a/", "a:80", key=Place(1, 1, 1, 0, b"", previous))
+    made = Progress()
+    made.saved([Outcome(target, Status.NOT_MODIFIED, 0.0, 1.0, 1.0, target.url, body=b"")])
+
+    assert (made.unchanged_bytes, made.bytes) == (700, 0)
 
 
 def test_with_nothing_done_there_is_no_rate() -> None:

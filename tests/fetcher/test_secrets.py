@@ -7,6 +7,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fetcher.engine.types import Headers
 from fetcher.secrets import UnsealError, derived_key, seal, unseal
 
 HEADERS = (("Authorization", "Bearer s3cret"), ("Cookie", "é"))
@@ -15,7 +16,7 @@ HEADERS = (("Authorization", "Bearer s3cret"), ("Cookie", "é"))
 class TestSeal:
     @given(st.lists(st.tuples(st.text(), st.text()), max_size=5).map(tuple))
     def test_comes_back_as_it_was(self, headers):
-        assert unseal(seal(headers)) == headers
+        assert unseal(seal(headers), Headers) == headers
 
     def test_shows_nothing_and_never_looks_the_same(self):
         assert b"s3cret" not in seal(HEADERS)
@@ -25,19 +26,19 @@ class TestSeal:
         with override_settings(SECRET_KEY="old"):
             sealed = seal(HEADERS)
         with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"]):
-            assert unseal(sealed) == HEADERS
+            assert unseal(sealed, Headers) == HEADERS
 
     @pytest.mark.parametrize("change", [lambda sealed: sealed[:-4], lambda sealed: b"", lambda sealed: b"nonsense"])
     def test_opens_nothing_that_was_changed(self, change):
         with pytest.raises(UnsealError):
-            unseal(change(seal(HEADERS)))
+            unseal(change(seal(HEADERS)), Headers)
 
     @override_settings(SECRET_KEY="another")
     def test_opens_nothing_under_another_key(self):
         with override_settings(SECRET_KEY="one"):
             sealed = seal(HEADERS)
         with pytest.raises(UnsealError, match="SECRET_KEY has changed"):
-            unseal(sealed)
+            unseal(sealed, Headers)
 
 
 class TestDerivedKey:

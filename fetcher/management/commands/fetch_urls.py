@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -11,9 +11,10 @@ from django.core.management.base import CommandError, CommandParser
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.execution import OUTPUTS, run_list
-from fetcher.cli.options import USAGE, add_fetch_options, config_from
+from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
+from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
-from fetcher.sources import Entry, SourceError, open_arguments, open_lines
+from fetcher.sources import FORMATS, Entry, SourceError, open_arguments, open_source
 
 _EPILOG = """\
 examples:
@@ -21,6 +22,9 @@ examples:
   manage.py fetch_urls --file urls.txt --label nightly --concurrency 200
   printf 'https://example.org/\\n' | manage.py fetch_urls - --output ndjson | jq .status
   manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 0.5 --max-attempts 6
+  manage.py fetch_urls --file items.csv --file feeds.opml --format auto --plan
+  manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' URL
+  manage.py fetch_urls --user-env API_LOGIN --no-body --no-conditional https://api.example.org/items
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
 
 exit codes:
@@ -46,9 +50,21 @@ class Command(TrawlCommand):
             metavar="PATH",
             action="append",
             default=[],
-            help="read URLs from a file, a line each; # begins a comment line; - is standard input; repeatable",
+            help="read URLs from a file, plain or gzip; - is standard input; repeatable",
+        )
+        parser.add_argument(
+            "--format",
+            choices=FORMATS,
+            default="auto",
+            help="what the files hold; auto: by name, then by content (default: auto)",
         )
         parser.add_argument("--label", default="", help="a name for the run, to find it by")
+        parser.add_argument(
+            "--plan",
+            action="store_true",
+            help="request and save nothing: show what would be fetched, by host, and how long it takes at least",
+        )
+        add_request_options(parser)
         add_fetch_options(parser)
         group = parser.add_argument_group("output")
         group.add_argument(
@@ -71,14 +87,29 @@ class Command(TrawlCommand):
         config = config_from(options)
         if len(options["label"]) > 200:
             raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        if options["plan"] and options["output"] == "ndjson":
+            raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
+        run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
         ensure_database()
         try:
-            entries, source = _open_sources(options["urls"], options["file"])
+            entries, source = _open_sources(options["urls"], options["file"], options["format"])
         except SourceError as exc:
             raise CommandError(str(exc)) from None
+        if options["plan"]:
+            show_plan(
+                entries,
+                config,
+                run_options,
+                output=options["output"],
+                exit_zero=options["exit_zero"],
+                stdout=self.stdout,
+                stderr=self.stderr,
+            )
+            return
         run_list(
             entries,
             config,
+            run_options,
             label=options["label"],
             source=source,
             output=options["output"],
@@ -89,7 +120,7 @@ class Command(TrawlCommand):
         )
 
 
-def _open_sources(urls: list[str], files: list[str]) -> tuple[Iterator[Entry], str]:
+def _open_sources(urls: list[str], files: list[str], form: str) -> tuple[Iterator[Entry], str]:
     """Return the entries of all sources, one after the other, and a description of where they come from."""
     if urls == ["-"]:
         urls, files = [], [*files, "-"]
@@ -101,9 +132,19 @@ def _open_sources(urls: list[str], files: list[str]) -> tuple[Iterator[Entry], s
         raise CommandError(
             "nothing to fetch: give URLs, --file PATH, or - to read standard input (see --help)", returncode=USAGE
         )
-    sources = [open_lines(path) for path in files]
+    sources = [open_source(path, form) for path in files]
     names = ["stdin" if path == "-" else path for path in files]
     if urls:
         sources.insert(0, open_arguments(urls))
         names.insert(0, "arguments")
-    return itertools.chain.from_iterable(sources), ", ".join(names)
+    return _chained(sources), ", ".join(names)
+
+
+def _chained(sources: list[Iterator[Entry]]) -> Generator[Entry, None, None]:
+    """Yield the entries of all sources, and close their files however this is left."""
+    with contextlib.ExitStack() as stack:
+        for source in sources:
+            if isinstance(source, Generator):
+                stack.callback(source.close)
+        for source in sources:
+            yield from source

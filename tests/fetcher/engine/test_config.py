@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetcher.engine.config import (
+    WIPED,
     ConfigError,
     FetchConfig,
     check_environment,
@@ -184,3 +185,30 @@ class TestEnvironment:
         with pytest.raises(ConfigError, match="TRAWL_X has a character") as caught:
             resolve_header("X", "env:TRAWL_X")
         assert "s3cret" not in str(caught.value)
+
+
+class TestBasicEnv:
+    def test_is_sent_as_basic_authentication(self, monkeypatch):
+        monkeypatch.setenv("TRAWL_TEST_LOGIN", "Aladdin:open sesame")  # RFC 7617, section 2
+        assert resolve_header("Authorization", "basic-env:TRAWL_TEST_LOGIN") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+    @pytest.mark.parametrize("login", [":", "user:", ":password", "a:b:c", "ü:ß"])
+    def test_takes_whatever_has_a_colon(self, monkeypatch, login):
+        monkeypatch.setenv("TRAWL_TEST_LOGIN", login)
+        assert resolve_header("Authorization", "basic-env:TRAWL_TEST_LOGIN").startswith("Basic ")
+
+    @pytest.mark.parametrize("login", ["", "s3cret", "user:s3cret\n", "user\x7f:s3cret"])
+    def test_refuses_what_is_no_login_without_showing_it(self, monkeypatch, login):
+        monkeypatch.setenv("TRAWL_TEST_LOGIN", login)
+        with pytest.raises(ConfigError, match="TRAWL_TEST_LOGIN") as raised:
+            resolve_header("Authorization", "basic-env:TRAWL_TEST_LOGIN")
+        assert "s3cret" not in str(raised.value)
+
+    def test_is_secret_in_any_header_and_no_secret_itself(self):
+        assert FetchConfig().is_secret("X-Login", "basic-env:NAME")
+        assert not FetchConfig().is_literal_secret("Authorization", "basic-env:NAME")
+
+
+def test_a_secret_that_is_not_stored_any_more_is_never_sent():
+    with pytest.raises(ConfigError, match="is not stored any more"):
+        resolve_header("Authorization", WIPED)

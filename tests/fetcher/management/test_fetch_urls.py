@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -15,7 +16,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from fetcher.models import RejectedLine, Result, Run, RunState, Worker
+from fetcher.bodies import read_body
+from fetcher.models import Body, RejectedLine, Result, Run, RunState, Shard, Target, Worker
+from fetcher.store.shards import decode_payload
 from tests.support.commands import database_url, manage, start
 from tests.support.processes import free_port
 
@@ -204,9 +207,225 @@ class TestSecrets:
         assert called.code == 0
         assert "s3cret-literal" not in called.out + called.err
         if connection.vendor == "sqlite":
-            name = Path(connection.settings_dict["NAME"])
-            for path in name.parent.glob(f"{name.name}*"):
-                assert b"s3cret-literal" not in path.read_bytes()
+            assert b"s3cret-literal" not in raw_database()
+
+
+def raw_database() -> bytes:
+    """Return every byte of the SQLite database's files.
+
+    Read by another process: closing the file in this one would drop the locks of its connection.
+    """
+    name = Path(connection.settings_dict["NAME"])
+    return subprocess.run(["cat", *name.parent.glob(f"{name.name}*")], capture_output=True, check=True).stdout
+
+
+@pytest.fixture
+def echo(threaded_origin) -> str:
+    return threaded_origin.url("/echo")
+
+
+def sent(called: Called) -> dict:
+    """Return the one request that was echoed: its method, headers by lower-case name, body."""
+    [item] = json.loads(called.out)["items"]
+    with_body = Result.objects.select_related("representation__body").get(pk=item["id"])
+    found = json.loads(read_body(with_body.representation.body))
+    return {
+        "method": found["method"],
+        "headers": {name.lower(): value for name, value in found["headers"]},
+        "body": base64.b64decode(found["body"]),
+    }
+
+
+class TestRequests:
+    def test_data_implies_post_and_says_nothing_of_its_type(self, echo):
+        request = sent(Called(echo, *ALLOW, "--output", "json", "--data", "a=1"))
+        assert (request["method"], request["body"]) == ("POST", b"a=1")
+        assert "content-type" not in request["headers"]
+
+    def test_method_and_header_go_with_data(self, echo, tmp_path):
+        (tmp_path / "body").write_bytes(b'{"a": 1}\n')
+        options = ("--method", "put", "--data", f"@{tmp_path}/body", "--header", "Content-Type: application/json")
+        request = sent(Called(echo, *ALLOW, "--output", "json", *options))
+        assert (request["method"], request["body"]) == ("PUT", b'{"a": 1}\n')
+        assert request["headers"]["content-type"] == "application/json"
+
+    def test_data_comes_from_standard_input(self, echo):
+        manage("fetch_urls", echo, *ALLOW, "--data", "@-", given="from stdin")
+        assert bytes(Target.objects.get().body) == b"from stdin"
+
+    def test_a_target_of_a_list_keeps_what_it_says(self, echo, tmp_path):
+        path = tmp_path / "targets.list"
+        path.write_text(json.dumps({"url": echo, "method": "DELETE", "headers": {"X-A": "own"}}))
+        options = ("--file", str(path), "--format", "jsonl", "--data", "x", "--header", "X-A: run", "--header", "B: 2")
+        request = sent(Called(*options, *ALLOW, "--output", "json"))
+        assert (request["method"], request["body"]) == ("DELETE", b"")
+        assert (request["headers"]["x-a"], request["headers"]["b"]) == ("own", "2")
+
+    def test_user_env_becomes_basic_authentication_and_is_stored_nowhere(self, echo, monkeypatch):
+        monkeypatch.setenv("TRAWL_TEST_LOGIN", "üser:s3cret-literal")
+        request = sent(Called(echo, *ALLOW, "--output", "json", "--user-env", "TRAWL_TEST_LOGIN"))
+        value = request["headers"]["authorization"]
+        assert base64.b64decode(value.removeprefix("Basic ")).decode() == "üser:s3cret-literal"
+        assert Run.objects.get().options["headers"] == [["Authorization", "basic-env:TRAWL_TEST_LOGIN"]]
+        assert Run.objects.get().secrets is None
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (None, "needs the environment variable TRAWL_TEST_LOGIN, which is not set"),
+            ("s3cret", "must hold user:password; it has no colon"),
+            ("user:s3cret\n", "has a line break or control character"),
+        ],
+    )
+    def test_a_variable_that_holds_no_login_is_an_error_before_the_start(self, echo, monkeypatch, value, text):
+        if value is None:
+            monkeypatch.delenv("TRAWL_TEST_LOGIN", raising=False)
+        else:
+            monkeypatch.setenv("TRAWL_TEST_LOGIN", value)
+        called = Called(echo, *ALLOW, "--user-env", "TRAWL_TEST_LOGIN")
+        assert called.code == 1
+        assert text in called.err
+        assert "s3cret" not in called.err
+        assert not Run.objects.exists()
+
+    def test_a_targets_own_variable_that_is_not_set_fails_that_target_only(self, echo, urls, tmp_path):
+        path = tmp_path / "list.jsonl"
+        bad = json.dumps({"url": echo, "headers": {"Authorization": "env:TRAWL_TEST_UNSET"}})
+        path.write_text(f'{bad}\n"{urls[0]}"\n')
+        assert Called("--file", str(path), *ALLOW).code == 3
+        [failed] = Result.objects.filter(status="failed")
+        assert failed.error_kind == "internal"
+        assert "TRAWL_TEST_UNSET, which is not set" in failed.error_detail
+
+    def test_max_redirects_0_makes_the_redirect_the_result(self, threaded_origin):
+        called = Called(threaded_origin.url("/redirect/2/1"), *ALLOW, "--max-redirects", "0", "--output", "json")
+        assert called.code == 0
+        assert json.loads(called.out)["items"][0]["http_status"] == 302
+
+    def test_user_agent_is_sent(self, echo):
+        request = sent(Called(echo, *ALLOW, "--user-agent", "me/1", "--output", "json"))
+        assert request["headers"]["user-agent"] == "me/1"
+
+
+class TestWhatIsKept:
+    def test_extract_is_served_for_answers_and_for_304s(self, threaded_origin):
+        url = threaded_origin.url("/etag/7")
+        for status in ("succeeded", "not_modified"):
+            [item] = json.loads(Called(url, *ALLOW, "--extract", "etag", "--output", "json").out)["items"]
+            assert (item["status"], str(item["extracted"])) == (status, "7")
+
+    def test_no_body_keeps_the_hash_alone(self, threaded_origin):
+        url = threaded_origin.url("/etag/7")
+        [item] = json.loads(Called(url, *ALLOW, "--no-body", "--output", "json").out)["items"]
+        assert item["body_sha256"]
+        assert (item["body_url"], Body.objects.get().content) == (None, None)
+
+    def test_what_no_body_left_out_is_fetched_again_and_then_kept(self, threaded_origin):
+        url = threaded_origin.url("/etag/7")
+        Called(url, *ALLOW, "--no-body")
+        [item] = json.loads(Called(url, *ALLOW, "--output", "json").out)["items"]
+        assert (item["status"], item["changed"]) == ("succeeded", False)
+        assert Body.objects.get().content is not None
+
+    def test_no_conditional_asks_for_everything_again(self, threaded_origin):
+        url = threaded_origin.url("/etag/7")
+        Called(url, *ALLOW)
+        assert "succeeded  1" in Called(url, *ALLOW, "--no-conditional").out
+
+    def test_a_second_run_says_what_304s_saved(self, threaded_origin):
+        url = threaded_origin.url("/etag/7")
+        Called(url, *ALLOW)
+        size = Body.objects.get().size
+        assert f"answered 304, which saved {size} B" in Called(url, *ALLOW).out
+        figures = json.loads(Called(url, url, "no url", *ALLOW, "--output", "json").out)["summary"]
+        assert (figures["not_modified"], figures["unchanged_bytes"]) == (1, size)
+        assert (figures["duplicates"], figures["rejected"]) == (1, 1)
+
+
+class TestStoredOptions:
+    def test_are_those_of_the_call(self, echo):
+        Called(echo, *ALLOW, "--data", "x", "--extract", "a", "--no-body", "--no-conditional", "--method", "PUT")
+        options = Run.objects.get().options
+        assert {name: options[name] for name in ("method", "data_bytes", "extract", "keep_body", "conditional")} == {
+            "method": "PUT", "data_bytes": 1, "extract": "a", "keep_body": False, "conditional": False,
+        }  # fmt: skip
+
+
+class TestPlan:
+    def plan(self, *arguments: str) -> dict:
+        return json.loads(Called(*arguments, "--plan", "--output", "json").out)
+
+    def test_requests_and_saves_nothing(self, urls, threaded_origin):
+        found = self.plan(*urls, urls[0])
+        assert (found["targets"], found["duplicates"], found["hosts"]) == (3, 1, 1)
+        assert not threaded_origin.log
+        assert not Run.objects.exists()
+
+    def test_knows_what_will_probably_cost_a_304(self, threaded_origin):
+        url = threaded_origin.url("/etag/7")
+        Called(url, *ALLOW)
+        found = self.plan(url)
+        assert (found["known"], found["conditional"], found["earlier_results"]) == (1, 1, 1)
+        assert found["estimate_ms"] >= found["at_least_ms"] > 0
+        assert "1  have validators and probably cost only a 304" in Called(url, "--plan").out
+
+    def test_tells_the_bound_by_the_busiest_host(self, tmp_path):
+        (tmp_path / "list.txt").write_text("".join(f"http://a.example/{number}\n" for number in range(121)))
+        options = ("--file", str(tmp_path / "list.txt"), "--host-delay", "0.5")
+        assert self.plan(*options)["at_least_ms"] == 60_000
+        out = Called(*options, "--plan").out
+        assert out.startswith("Plan: 121 targets on 1 host; nothing was requested or saved\n")
+        assert "At least  1 min 00 s (at most 8 at once to a host, 100 in all, 0.5 s between two to a host)\n" in out
+
+    def test_3_where_a_line_is_rejected(self, urls):
+        called = Called(*urls, "no url", "--plan")
+        assert called.code == 3
+        assert "rejected: 'no url'" in called.err
+        assert Called(*urls, "no url", "--plan", "--exit-zero").code == 0
+
+    def test_of_nothing(self, tmp_path):
+        (tmp_path / "none.txt").touch()
+        assert "Plan: 0 targets on 0 hosts" in Called("--file", str(tmp_path / "none.txt"), "--plan").out
+
+    def test_2_with_a_line_for_each_result(self, urls):
+        called = Called(*urls, "--plan", "--output", "ndjson")
+        assert (called.code, "argument --plan: " in called.err) == (2, True)
+
+    def test_1_where_a_file_cannot_be_read(self, tmp_path):
+        (tmp_path / "list.csv").write_text("a,b\n1,2\n")
+        called = Called("--file", str(tmp_path / "list.csv"), "--plan")
+        assert called.code == 1
+        assert "Traceback" not in called.err
+
+
+class TestTargetSecrets:
+    def test_are_sealed_while_the_run_goes_on_and_gone_when_it_is_over(self, urls, threaded_origin, tmp_path):
+        path = tmp_path / "list.jsonl"
+        secret = {"Authorization": "Bearer s3cret-literal", "X-A": "shown"}
+        hanging = threaded_origin.url("/hang/1")
+        path.write_text("".join(json.dumps({"url": url, "headers": secret}) + "\n" for url in (urls[0], hanging)))
+        with start("fetch_urls", "--file", str(path), *ALLOW, "--progress", "none", stdin=None) as process:
+            wait_for(Result.objects.exists)
+            stored = [decode_payload(bytes(payload)) for payload in Shard.objects.values_list("payload", flat=True)]
+            assert all(payload.sealed for payload in stored)
+            if connection.vendor == "sqlite":
+                assert b"s3cret-literal" not in raw_database()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        Called("--file", str(path), "--deadline", "0.5", "--max-attempts", "1", *ALLOW)
+        run = Run.objects.latest("id")
+        assert run.state == RunState.COMPLETED
+        assert run.secrets is None
+        assert not any(decode_payload(bytes(shard.payload)).sealed for shard in run.shards.all())
+
+    def test_are_sent_and_never_shown(self, echo, tmp_path):
+        path = tmp_path / "list.jsonl"
+        path.write_text(json.dumps({"url": echo, "headers": {"X-Api-Key": "s3cret-literal"}}))
+        called = Called("--file", str(path), *ALLOW, "--no-body", "--output", "json", "--extract", "headers[*][0]")
+        assert "X-Api-Key" in str(json.loads(called.out)["items"][0]["extracted"])
+        assert "s3cret-literal" not in called.out + called.err
+        if connection.vendor == "sqlite":
+            assert b"s3cret-literal" not in raw_database()
 
 
 class TestSignals:

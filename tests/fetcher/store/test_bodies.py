@@ -89,3 +89,34 @@ def test_processes_side_by_side_store_a_body_once_and_do_not_deadlock():
     found = side_by_side(*(partial(save, *ordered) for ordered in (contents, contents[::-1], contents[100:])))
     assert Body.objects.count() == 200
     assert found[0] == found[1]
+
+
+@pytest.mark.django_db
+class TestHashOnly:
+    def only_hash(self, *contents: bytes) -> dict[bytes, int]:
+        with transaction.atomic():
+            return save_bodies(
+                [prepare(content, keep=False) for content in contents], storage="default", file_threshold=2**20
+            )
+
+    def test_a_body_that_is_not_kept_has_its_figures(self):
+        [pk] = self.only_hash(b"content").values()
+        body = Body.objects.get(pk=pk)
+        assert (body.size, body.content, body.file) == (7, None, "")
+
+    def test_content_is_added_once_it_is_to_be_kept(self):
+        assert self.only_hash(b"content") == save(b"content")
+        assert read_body(Body.objects.get()) == b"content"
+
+    def test_a_large_one_as_a_file(self, settings, tmp_path):
+        settings.MEDIA_ROOT = tmp_path
+        self.only_hash(b"content")
+        save(b"content", threshold=3)
+        body = Body.objects.get()
+        assert body.file
+        assert read_body(body) == b"content"
+
+    def test_content_that_is_stored_stays(self):
+        save(b"content")
+        self.only_hash(b"content")
+        assert read_body(Body.objects.get()) == b"content"

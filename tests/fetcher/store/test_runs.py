@@ -10,6 +10,7 @@ from django.test import override_settings
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Run, RunState
+from fetcher.options import RunOptions
 from fetcher.secrets import UnsealError
 from fetcher.store import runs
 from tests.support.stored import open_targets, outcome, plan, record
@@ -37,6 +38,31 @@ class TestOptions:
     )
     def test_come_back_as_they_were(self, config):
         assert runs.load_config(Run.objects.get(pk=runs.create_run(config))) == config
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            RunOptions(),
+            RunOptions(method="PUT", data=b"pass\xff", extract="a.b", keep_body=False, conditional=False),
+            RunOptions(data=b""),
+        ],
+    )
+    @pytest.mark.parametrize("config", [FetchConfig(), SECRET])
+    def test_beside_the_configuration_come_back_as_well(self, options, config):
+        run = Run.objects.get(pk=runs.create_run(config, options))
+        assert runs.load_options(run) == options
+        assert runs.load_config(run) == config
+
+    def test_show_of_a_body_only_its_length(self):
+        run = Run.objects.get(pk=runs.create_run(FetchConfig(), RunOptions(data=b"s3cret")))
+        assert run.options["data_bytes"] == 6
+        assert b"s3cret" not in json.dumps(run.options).encode() + bytes(run.secrets)
+
+    def test_of_a_run_from_before_they_were_known_are_the_defaults(self):
+        run = Run.objects.get(pk=runs.create_run(FetchConfig()))
+        for name in ("method", "data_bytes", "extract", "keep_body", "conditional"):
+            del run.options[name]
+        assert runs.load_options(run) == RunOptions()
 
     def test_show_no_literal_secret_but_the_name_of_a_variable(self):
         shown = [["Authorization", "***"], ["X-A", "1"], ["Cookie", "env:SESSION"]]
@@ -85,6 +111,10 @@ class TestVariant:
         assert first == self.of(("Authorization", "one"))
         monkeypatch.setenv("TRAWL_TEST_TOKEN", "two")
         assert self.of(("Authorization", "env:TRAWL_TEST_TOKEN")) != first
+
+    def test_of_a_targets_own_variable_that_is_not_set_is_no_error(self):
+        own = (("Authorization", "env:TRAWL_TEST_UNSET"),)
+        assert self.of(own=own) != self.of()
 
     @override_settings(SECRET_KEY="another")
     def test_is_no_hash_that_others_could_compute(self):

@@ -1,0 +1,44 @@
+"""What earlier runs know of targets that may be fetched, without planning a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fetcher.engine import types
+from fetcher.models import Result, Target
+from fetcher.store.shards import has_condition, load_previous, newest_good, validators_for
+from fetcher.store.sql import in_batches
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A target's newest good result: its id, and whether its validators would be sent."""
+
+    result: int
+    conditional: bool
+
+
+def known_targets(
+    wanted: Mapping[bytes, types.Target], variant_of: Callable[[types.Headers], bytes]
+) -> dict[bytes, Known]:
+    """Return what is known of the targets with these fingerprints; one that never succeeded is not among them."""
+    found: dict[bytes, Known] = {}
+    for marks in in_batches(list(wanted)):
+        rows = Target.objects.filter(fingerprint__in=marks).annotate(previous=newest_good())
+        newest = {bytes(mark): pk for mark, pk in rows.values_list("fingerprint", "previous") if pk is not None}
+        previous = load_previous(list(newest.values()))
+        for mark, pk in newest.items():
+            own = wanted[mark].headers
+            validators = None if has_condition(own) else validators_for(previous.get(pk), variant_of(own))
+            found[mark] = Known(pk, validators is not None)
+    return found
+
+
+def elapsed(results: list[int]) -> dict[int, float]:
+    """Return the seconds that these results took, waits included."""
+    found: dict[int, float] = {}
+    for batch in in_batches(results):
+        for pk, microseconds in Result.objects.filter(id__in=batch).values_list("id", "elapsed_us"):
+            found[pk] = microseconds / 1_000_000
+    return found
