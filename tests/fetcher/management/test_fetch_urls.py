@@ -288,7 +288,8 @@ class TestRequests:
         assert "s3cret" not in called.err
         assert not Run.objects.exists()
 
-    def test_a_targets_own_variable_that_is_not_set_fails_that_target_only(self, echo, urls, tmp_path):
+    def test_a_targets_own_variable_that_is_not_set_fails_that_target_only(self, echo, urls, tmp_path, settings):
+        settings.FETCHER_LIST_ENVIRONMENT = "TRAWL_TEST_UNSET"
         path = tmp_path / "list.jsonl"
         bad = json.dumps({"url": echo, "headers": {"Authorization": "env:TRAWL_TEST_UNSET"}})
         path.write_text(f'{bad}\n"{urls[0]}"\n')
