@@ -91,6 +91,7 @@ class TestStory:
     def test_tells_attempts_and_waits(self):
         attempts = (
             Attempt(number=1, started_at=0.0, elapsed=0.1, address="192.0.2.1:443", http_status=429, waited=2.0,
+                    http_version="HTTP/1.1",
                     wait_reason="retry_after", error_kind=ErrorKind.HTTP_STATUS, error_detail="HTTP 429"),
             Attempt(number=2, started_at=2.1, elapsed=0.1, address="192.0.2.1:443", http_status=200,
                     timings=Timings(dns=0.001, connect=0.002, tls=0.003, first_byte=0.05)),

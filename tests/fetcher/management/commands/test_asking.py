@@ -40,7 +40,7 @@ class TestBadInput:
             ("runs show", "required: RUN"),
             ("runs show abc", "argument RUN: must be a run's number or latest, not 'abc'"),
             ("runs show 0", "argument RUN: must be a run's number"),
-            ("runs show -1", "required: RUN"),
+            ("runs show -1", "argument RUN: must be a run's number or latest, not '-1'"),
             ("runs show 99999999999999999999999", "argument RUN: must be a run's number"),
             ("runs list --state asleep", "argument --state: invalid choice"),
             ("runs list --limit 0", "argument --limit: must be a whole number from 1 to 10000, not '0'"),
