@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking, find_run, run_reference
 from fetcher.cli.streams import raw_stream
 from fetcher.cli.text import count
@@ -37,16 +37,11 @@ exit codes:
 """
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Thin: walk a run's results, write them down."""
 
     help = "Write a run's results as NDJSON or CSV, and its bodies as files."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the examples' line breaks."""
-        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking
 from fetcher.cli.options import USAGE
 from fetcher.cli.pruning import age, number_of_runs, print_plan, prune
@@ -36,16 +36,11 @@ exit codes:
 """
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Thin: read the call, prune, report."""
 
     help = "Remove old runs, and what only they needed."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the examples' line breaks."""
-        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fetcher import payloads
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking, find_run, run_reference
 from fetcher.cli.options import USAGE
 from fetcher.cli.story import document, print_story
@@ -33,16 +33,11 @@ exit codes:
 _LARGEST = 2**63 - 1
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Thin: find the result, print it."""
 
     help = "Show all that is known of one result: why it failed, what it waited for, how to ask again."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the examples' line breaks."""
-        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare what can be asked for."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fetcher import payloads
+from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking, find_run, run_reference
 from fetcher.cli.runs import exit_code, interruptible, print_run, print_runs, watch_run
 from fetcher.cli.streams import raw_stream, use_utf8
@@ -38,16 +38,11 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-class Command(BaseCommand):
+class Command(TrawlCommand):
     """Thin: find runs, print them."""
 
     help = "List runs, or show one."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Keep the examples' line breaks."""
-        parser = super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
-        return parser
+    epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the two forms."""
