@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from fetcher.models import PLACES, Result, _stretches
+from fetcher.models import PLACES, Lane, Result, Run, RunState, Worker, _stretches
 from tests.rows import make_result, make_run, make_shard
 
 
@@ -87,3 +91,60 @@ class TestPage:
         [query] = captured.captured_queries
         plan = connection.cursor().execute(f"EXPLAIN QUERY PLAN {query['sql']}").fetchall()
         assert "fetcher_result_bad" in plan[0][3]
+
+
+@pytest.mark.django_db
+class TestShownState:
+    """A run whose workers are gone is interrupted, and nobody has to write that down."""
+
+    def worker(self, *, left: float, began: float = 0.0) -> Worker:
+        now = timezone.now()
+        return Worker.objects.create(
+            token=uuid.uuid4(),
+            hostname="here",
+            pid=1,
+            started_at=now + timedelta(seconds=began),
+            expires_at=now + timedelta(seconds=left),
+        )
+
+    def run(self, state: str = "running", **values) -> Run:
+        now = timezone.now()
+        return make_run(
+            state=state, created_at=now - timedelta(seconds=2), started_at=now + timedelta(seconds=2), **values
+        )
+
+    def shown(self, run: Run) -> str:
+        state = Run.objects.filter(pk=run.pk).with_shown_state().get().shown_state
+        assert [Run.objects.in_state(other).filter(pk=run.pk).exists() for other in RunState.values] == [
+            other == state for other in RunState.values
+        ]
+        return state
+
+    def test_is_running_while_a_worker_holds_a_lane(self):
+        run = self.run()
+        Lane.objects.create(run=run, number=1, worker=self.worker(left=30))
+        Lane.objects.create(run=run, number=2, worker=self.worker(left=-30))
+        assert self.shown(run) == "running"
+
+    @pytest.mark.parametrize("worker", ["none", "expired"])
+    def test_is_interrupted_where_no_worker_is_left(self, worker):
+        run = self.run()
+        Lane.objects.create(run=run, number=1, worker=None if worker == "none" else self.worker(left=-1))
+        assert self.shown(run) == "interrupted"
+        run.refresh_from_db()
+        assert run.state == "running"
+
+    def test_is_running_before_the_first_lane(self):
+        run = self.run()
+        self.worker(left=30)
+        assert self.shown(run) == "running"
+
+    def test_is_not_kept_running_by_another_runs_worker(self):
+        run, other = self.run(), self.run()
+        Lane.objects.create(run=other, number=1, worker=self.worker(left=30))
+        self.worker(left=30, began=100)
+        assert self.shown(run) == "interrupted"
+
+    @pytest.mark.parametrize("state", ["pending", "completed", "interrupted", "cancelled", "failed"])
+    def test_is_the_rows_own_otherwise(self, state):
+        assert self.shown(self.run(state)) == state

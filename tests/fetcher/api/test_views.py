@@ -36,9 +36,9 @@ class TestRunList:
         runs = [make_run() for _ in range(3)]
         assert [item["id"] for item in api.get(RUNS).json()["items"]] == [run.pk for run in reversed(runs)]
 
-    @pytest.mark.parametrize("query", ["state=running", "label=nightly", "job=feeds"])
+    @pytest.mark.parametrize("query", ["state=interrupted", "label=nightly", "job=feeds"])
     def test_filters(self, api, query):
-        wanted = make_run(state="running", label="nightly", job_name="feeds")
+        wanted = make_run(state="interrupted", label="nightly", job_name="feeds")
         make_run(state="completed", label="other", job_name="others")
         assert [item["id"] for item in api.get(f"{RUNS}?{query}").json()["items"]] == [wanted.pk]
 
@@ -336,3 +336,69 @@ class TestOtherAddresses:
     def test_without_the_last_slash_are_sent_on_with_their_query(self, api):
         answer = api.get("/api/v1/runs?limit=1")
         assert (answer.status, answer.headers["Location"]) == (301, "/api/v1/runs/?limit=1")
+
+
+class TestHistory:
+    URL = "/api/v1/history/?url=https://example.com/a"
+
+    def test_has_all_results_of_the_url_newest_first(self, api):
+        results = [make_result(make_run(), "https://example.com/a") for _ in range(3)]
+        make_result(make_run(), "https://example.com/b")
+        found = api.get(self.URL).json()
+        assert [item["id"] for item in found["items"]] == [result.pk for result in reversed(results)]
+        assert found["next"] is None
+
+    def test_pages_meet_although_results_are_added_meanwhile(self, api):
+        results = [make_result(make_run(), "https://example.com/a").pk for _ in range(5)]
+        seen, path = [], f"{self.URL}&limit=2"
+        while path:
+            page = api.get(path).json()
+            seen += [item["id"] for item in page["items"]]
+            make_result(make_run(), "https://example.com/a")
+            path = page["next"] and f"{self.URL}&limit=2&cursor={page['next']}"
+        assert seen == results[::-1]
+
+    def test_filters_by_status(self, api):
+        failed = make_result(make_run(), "https://example.com/a", status="failed")
+        make_result(make_run(), "https://example.com/a")
+        assert [item["id"] for item in api.get(f"{self.URL}&status=failed").json()["items"]] == [failed.pk]
+        assert api.get(f"{self.URL}&status=skipped").json() == {"items": [], "next": None}
+
+    def test_of_a_url_never_fetched_is_404(self, api):
+        assert api.get(self.URL).detail == "https://example.com/a was never fetched."
+
+    def test_refuses_the_cursor_of_another_urls_history(self, api):
+        for _ in range(2):
+            make_result(make_run(), "https://example.com/a")
+        cursor = api.get(f"{self.URL}&limit=1").json()["next"]
+        answer = api.get(f"/api/v1/history/?url=https://example.com/b&cursor={cursor}")
+        assert (answer.status, answer.json()["parameter"]) == (400, "cursor")
+
+    @pytest.mark.parametrize("query", ["", "?url=nonsense", "?url=https://a.example/&state=running"])
+    def test_names_the_parameter_at_fault(self, api, query):
+        answer = api.get(f"/api/v1/history/{query}")
+        assert (answer.status, bool(answer.json()["parameter"])) == (400, True)
+
+    def test_is_not_sent_again_unchanged(self, api):
+        make_result(make_run(), "https://example.com/a")
+        first = api.get(self.URL)
+        assert api.get(self.URL, if_none_match=first.headers["ETag"]).status == 304
+        make_result(make_run(), "https://example.com/a")
+        assert api.get(self.URL, if_none_match=first.headers["ETag"]).status == 200
+
+
+class TestReads:
+    def test_of_every_kind_have_an_etag_and_honour_it(self, api):
+        run = make_run()
+        result = make_result(run, "https://example.com/a", body=make_body(b"text"), content_type="text/plain")
+        for path in (
+            RUNS,
+            f"{RUNS}{run.pk}/",
+            results_of(run),
+            f"/api/v1/results/{result.pk}/",
+            f"/api/v1/results/{result.pk}/body/",
+            "/api/v1/latest/?url=https://example.com/a&good=1",
+            "/api/v1/history/?url=https://example.com/a",
+        ):
+            first = api.get(path)
+            assert (first.status, api.get(path, if_none_match=first.headers["ETag"]).status) == (200, 304), path
