@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -184,21 +185,21 @@ class _Counted(httpx.AsyncByteStream):
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_twenty_thousand_urls_over_a_hundred_hosts_are_all_saved_within_the_limits(nginx: Nginx) -> None:
-    config = fetch_config(
-        {"concurrency": 50, "per_host": 2, "allowed_networks": (AllowedNetwork.parse("127.0.0.0/8"),)}
-    )
-    transport = Watched(open_transport(config))
+def test_twenty_thousand_urls_over_a_hundred_hosts_are_all_saved_within_the_limits(nginx: Nginx) -> None:
+    allowed = (AllowedNetwork.parse("127.0.0.0/8"),)
+    config = fetch_config({"concurrency": 50, "per_host": 2, "allowed_networks": allowed})
     listener = Listener()
-    try:
-        state = await fetch_list(
-            open_arguments(nginx.urls("/1k", 20_000)), config, listener=listener, transport=transport
-        )
-    finally:
+
+    async def fetch() -> Watched:
+        transport = Watched(open_transport(config))
+        urls = open_arguments(nginx.urls("/1k", 20_000))
+        assert await fetch_list(urls, config, listener=listener, transport=transport) == "completed"
         await transport.aclose()
-    assert state == "completed"
+        return transport
+
+    transport = asyncio.run(fetch())
     assert listener.progress.statuses == {"succeeded": 20_000}
-    assert await Result.objects.filter(run=listener.progress.run, status="succeeded").acount() == 20_000
+    assert Result.objects.filter(run=listener.progress.run, status="succeeded").count() == 20_000
     assert {urlsplit(f"//{host}").hostname for host in transport.peaks} == set(nginx.addresses)
     assert transport.peak <= 50
     assert max(transport.peaks.values()) <= 2

@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fetcher.cli.text import count, duration, printable, size
+from fetcher.cli.text import count, duration, printable, program, size
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.models import Result, Run
@@ -26,7 +26,7 @@ _UNBOUNDED = 10_000
 """Columns of what is no terminal: nothing is wrapped."""
 
 
-def print_summary(stream: TextIO, progress: Progress, *, command: str = "manage.py") -> None:
+def print_summary(stream: TextIO, progress: Progress) -> None:
     """Print counts by status and reason, an example of each reason, the slowest hosts, and how to read the results.
 
     A terminal gets colours and lines as wide as it is; anything else plain lines, neither wrapped nor padded.
@@ -37,7 +37,7 @@ def print_summary(stream: TextIO, progress: Progress, *, command: str = "manage.
     parts: list[RenderableType] = [_headline(run, state, progress), _counts(progress, reasons)]
     parts += _section("For example", _samples(reasons))
     parts += _section("Slowest hosts", _hosts(progress))
-    parts += [_next_steps(run.pk, progress, command)]
+    parts += [_next_steps(run.pk, progress, program())]
     print_parts(stream, parts)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
+
 
 def count(number: int, noun: str = "") -> str:
     """Return ``1,234 targets``; the noun is given in the singular."""
@@ -32,3 +37,13 @@ def duration(seconds: float) -> str:
 def printable(text: str) -> str:
     """Return one line of text without what could command a terminal: a server may have written it."""
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def program() -> str:
+    """Return how ``manage.py`` can be called from here: ``python manage.py``, or with the interpreter's path."""
+    script = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "manage.py" else "manage.py"
+    found = shutil.which("python")
+    if found and Path(found).absolute() == Path(sys.executable):
+        return f"python {script}"
+    near = os.path.relpath(sys.executable)
+    return f"{sys.executable if near.startswith('..') else near} {script}"

@@ -16,17 +16,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import httpx
 
 from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind, FetchError
+from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues, Turn
-from fetcher.engine.retry import PAUSING_STATUSES, Failure, RetryPolicy, Wait, parse_retry_after
+from fetcher.engine.retry import PAUSING_STATUSES, Failure, RetryPolicy, parse_retry_after
 from fetcher.engine.transport import open_transport
-from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings
+from fetcher.engine.types import Outcome, Redirect, Status, Target
 
 _NO_ANSWER = frozenset({ErrorKind.DNS, ErrorKind.CONNECT, ErrorKind.TIMEOUT})
 
@@ -72,93 +73,6 @@ async def fetch_all(
                 await own.aclose()
 
 
-@dataclass(slots=True, eq=False)
-class _Journey:
-    """A target on its way."""
-
-    target: Target
-    hop: Hop | None = None
-    """The request to send next; None before an attempt's first."""
-    attempts: list[Attempt] = field(default_factory=list)
-    first_at: float | None = None
-    first_epoch: float = 0.0
-    attempt_epoch: float = 0.0
-    spent: float = 0.0
-    redirects: list[Redirect] = field(default_factory=list)
-    timings: Timings = field(default_factory=Timings)
-    exchange: Exchange = field(default_factory=Exchange)
-
-    def begin(self, now: float) -> None:
-        """Start an attempt, unless one is under way (a redirect came back from the queue)."""
-        if self.attempt_epoch:
-            return
-        self.attempt_epoch = time.time()
-        if self.first_at is None:
-            self.first_at, self.first_epoch = now, self.attempt_epoch
-
-    def spend(self, seconds: float) -> None:
-        """Add a hop's time on the network to the attempt's."""
-        wire, before = self.exchange.wire, self.timings
-        first_byte = None if self.exchange.first_byte is None else self.spent + self.exchange.first_byte
-        self.spent += seconds
-        self.timings = Timings(
-            dns=_sum(before.dns, wire.dns),
-            connect=_sum(before.connect, wire.connect),
-            tls=_sum(before.tls, wire.tls),
-            first_byte=first_byte,
-            total=self.spent,
-        )
-
-    def end_attempt(self, kind: ErrorKind | None, detail: str, wait: Wait | None) -> None:
-        wire = self.exchange.wire
-        self.attempts.append(
-            Attempt(
-                number=len(self.attempts) + 1,
-                started_at=self.attempt_epoch,
-                elapsed=self.spent,
-                address=wire.address,
-                http_version=wire.http_version,
-                http_status=self.exchange.status,
-                error_kind=kind,
-                error_detail=detail,
-                timings=self.timings,
-                waited=wait.seconds if wait else None,
-                wait_reason=wait.reason if wait else None,
-            )
-        )
-
-    def restart(self) -> None:
-        """Forget the attempt that ended; the next begins at the target's own URL."""
-        self.hop = None
-        self.attempt_epoch = self.spent = 0.0
-        self.redirects = []
-        self.timings = Timings()
-
-    def outcome(self, status: Status, kind: ErrorKind | None = None, detail: str = "") -> Outcome:
-        finished = time.time()
-        answered = self.attempts and self.attempts[-1].http_status is not None
-        elapsed = time.monotonic() - self.first_at if self.first_at is not None else 0.0
-        return Outcome(
-            target=self.target,
-            status=status,
-            started_at=self.first_epoch or finished,
-            finished_at=finished,
-            elapsed=elapsed,
-            final_url=self.hop.url.href if self.hop else self.target.url,
-            error_kind=kind,
-            error_detail=detail,
-            http_status=self.exchange.status if answered else None,
-            headers=self.exchange.headers if answered else (),
-            body=self.exchange.body if answered else None,
-            redirects=tuple(self.redirects),
-            attempts=tuple(self.attempts),
-        )
-
-
-def _sum(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else one + other
-
-
 class _Runner:
     def __init__(
         self,
@@ -171,7 +85,7 @@ class _Runner:
         self._config = config
         self._client = Client(transport, config)
         self._policy = RetryPolicy(config)
-        self._queues: HostQueues[_Journey] = HostQueues(
+        self._queues: HostQueues[Journey] = HostQueues(
             per_host=config.per_host, host_delay=config.host_delay, host_failures=config.host_failures
         )
         self.meter = meter
@@ -235,7 +149,7 @@ class _Runner:
 
     def _accept(self, target: Target) -> None:
         self._hold(1)
-        self._queues.push(target.host, _Journey(target), now=self._loop.time())
+        self._queues.push(target.host, Journey(target), now=self._loop.time())
         self._wake()
 
     # The workers
@@ -296,7 +210,7 @@ class _Runner:
         self._timer = None
         self._wake()
 
-    async def _take(self, turn: Turn[_Journey]) -> Outcome | None:
+    async def _take(self, turn: Turn[Journey]) -> Outcome | None:
         """Use a turn. Returns the outcome, or None where the journey went back into a queue."""
         journey = turn.entry
         try:
@@ -312,7 +226,7 @@ class _Runner:
             self._queues.release(turn.host, now=self._loop.time())
             self._arm()
 
-    def _skip(self, journey: _Journey, turn: Turn[_Journey]) -> Outcome:
+    def _skip(self, journey: Journey, turn: Turn[Journey]) -> Outcome:
         times = f"{turn.host} gave no answer {self._config.host_failures} times in a row (--host-failures)"
         if journey.redirects:
             journey.exchange = Exchange()  # the one that there is belongs to the hop before
@@ -322,7 +236,7 @@ class _Runner:
             return journey.outcome(Status.FAILED, last.error_kind, last.error_detail)
         return journey.outcome(Status.SKIPPED, turn.dead, f"not requested: {times}")
 
-    async def _advance(self, journey: _Journey, host: str) -> Outcome | None:
+    async def _advance(self, journey: Journey, host: str) -> Outcome | None:
         journey.begin(self._loop.time())
         journey.exchange = exchange = Exchange()
         try:
@@ -342,7 +256,7 @@ class _Runner:
             return None
         return self._judge(journey, host)
 
-    async def _send(self, journey: _Journey, hop: Hop, host: str) -> None:
+    async def _send(self, journey: Journey, hop: Hop, host: str) -> None:
         began = self._loop.time()
         assert journey.first_at is not None
         left = self._config.total_deadline - (began - journey.first_at)
@@ -360,7 +274,7 @@ class _Runner:
 
     # The verdict
 
-    def _judge(self, journey: _Journey, host: str) -> Outcome | None:
+    def _judge(self, journey: Journey, host: str) -> Outcome | None:
         exchange = journey.exchange
         assert exchange.status is not None
         if exchange.status == 304:
@@ -375,7 +289,7 @@ class _Runner:
         journey.end_attempt(None, "", None)
         return journey.outcome(Status.SUCCEEDED)
 
-    def _failed(self, journey: _Journey, host: str, error: FetchError) -> Outcome | None:
+    def _failed(self, journey: Journey, host: str, error: FetchError) -> Outcome | None:
         now = self._loop.time()
         if not error.answered and error.kind in _NO_ANSWER:
             self._queues.failed(host, error.kind, now=now)
@@ -398,7 +312,7 @@ class _Runner:
         self._queues.push(journey.target.host, journey, now=now, at=now + wait.seconds, front=True)
         return None
 
-    def _retry_after(self, journey: _Journey, host: str, now: float) -> float | None:
+    def _retry_after(self, journey: Journey, host: str, now: float) -> float | None:
         """Read the answer's Retry-After, and keep the whole host waiting for it."""
         value = journey.exchange.header("retry-after")
         if journey.exchange.status not in PAUSING_STATUSES or value is None:

@@ -11,6 +11,7 @@ from fetcher import conf
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.execution import run_list
 from fetcher.cli.progress import STYLES
+from fetcher.cli.text import program
 from fetcher.demo.origin import Origin, ThreadedOrigin
 from fetcher.demo.scenarios import AGAIN, DEMO_OPTIONS, FIRST, LISTENERS, Scenario, check, urls
 from fetcher.engine.addresses import AllowedNetwork
@@ -61,7 +62,7 @@ class Command(BaseCommand):
             raise CommandError("not as scripted:\n  " + "\n  ".join(mismatches))
         self.stdout.write(
             "\nEvery outcome is as scripted. Next, fetch a list of your own:\n\n"
-            "  manage.py fetch_urls https://example.org/ --file urls.txt\n"
+            f"  {program()} fetch_urls https://example.org/\n"
         )
 
     def _fetch(

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from fetcher.api.access import is_loopback
 from fetcher.bootstrap import ensure_database
+from fetcher.cli.text import program
 from fetcher.conf import fetcher_settings
 from fetcher.models import Run
 
@@ -165,7 +166,7 @@ def announcement(address: str, port: int) -> list[str]:
             path = reverse("fetcher:run-results", args=[newest])
             lines.append(f"  the latest run's results {base}{path}")
         else:
-            lines.append("  no run yet; start one with: manage.py fetch_urls URL ...")
+            lines.append(f"  no run yet; start one with: {program()} fetch_urls URL ...")
     except NoReverseMatch:
         raise CommandError(
             "The API has no address here. Add path('', include('fetcher.api.urls')) to the URLs."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from fetcher.cli.text import count, duration, printable, size
+from fetcher.cli.text import count, duration, printable, program, size
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,26 @@ def test_durations(seconds, text):
 @pytest.mark.parametrize(("text", "shown"), [("é 1", "é 1"), ("\x1b[31mred", " [31mred"), ("a\r\nb\x00", "a  b ")])
 def test_what_could_command_a_terminal_is_not_printed(text, shown):
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("executable", "path", "text"),
+    [
+        ("/env/bin/python", "/env/bin", "python manage.py"),
+        ("/elsewhere/bin/python", "/env/bin", "/elsewhere/bin/python manage.py"),
+        ("{here}/.venv/bin/python", "/env/bin", ".venv/bin/python manage.py"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_called(executable, path, text, monkeypatch, tmp_path):
+    (tmp_path / "env").mkdir()
+    python = tmp_path / path.lstrip("/") / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.touch(mode=0o755)
+    here = tmp_path / "project"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", str(python.parent))
+    monkeypatch.setattr(sys, "argv", ["manage.py", "demo"])
+    executable = executable.replace("{here}", str(here)).replace("/env/bin", str(python.parent))
+    monkeypatch.setattr(sys, "executable", executable)
+    assert program() == text

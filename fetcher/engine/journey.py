@@ -1,0 +1,104 @@
+"""What is known of one target while it is fetched."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from fetcher.engine.client import Exchange, Hop
+from fetcher.engine.errors import ErrorKind
+from fetcher.engine.retry import Wait
+from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings
+
+
+@dataclass(slots=True, eq=False)
+class Journey:
+    """A target between its acceptance and its outcome: the attempt under way, and those before it.
+
+    Times are seconds; ``first_at`` is monotonic, names in ``_epoch`` count from the epoch (0: not begun), ``spent`` is
+    the attempt's time on the network so far.
+    """
+
+    target: Target
+    hop: Hop | None = None
+    """The request to send next; None before an attempt's first."""
+    attempts: list[Attempt] = field(default_factory=list)
+    first_at: float | None = None
+    first_epoch: float = 0.0
+    attempt_epoch: float = 0.0
+    spent: float = 0.0
+    redirects: list[Redirect] = field(default_factory=list)
+    timings: Timings = field(default_factory=Timings)
+    exchange: Exchange = field(default_factory=Exchange)
+
+    def begin(self, now: float) -> None:
+        """Start an attempt, unless one is under way (a redirect came back from the queue)."""
+        if self.attempt_epoch:
+            return
+        self.attempt_epoch = time.time()
+        if self.first_at is None:
+            self.first_at, self.first_epoch = now, self.attempt_epoch
+
+    def spend(self, seconds: float) -> None:
+        """Add a hop's time on the network to the attempt's."""
+        wire, before = self.exchange.wire, self.timings
+        first_byte = None if self.exchange.first_byte is None else self.spent + self.exchange.first_byte
+        self.spent += seconds
+        self.timings = Timings(
+            dns=_sum(before.dns, wire.dns),
+            connect=_sum(before.connect, wire.connect),
+            tls=_sum(before.tls, wire.tls),
+            first_byte=first_byte,
+            total=self.spent,
+        )
+
+    def end_attempt(self, kind: ErrorKind | None, detail: str, wait: Wait | None) -> None:
+        """Note how the attempt ended and what is waited for after it."""
+        wire = self.exchange.wire
+        self.attempts.append(
+            Attempt(
+                number=len(self.attempts) + 1,
+                started_at=self.attempt_epoch,
+                elapsed=self.spent,
+                address=wire.address,
+                http_version=wire.http_version,
+                http_status=self.exchange.status,
+                error_kind=kind,
+                error_detail=detail,
+                timings=self.timings,
+                waited=wait.seconds if wait else None,
+                wait_reason=wait.reason if wait else None,
+            )
+        )
+
+    def restart(self) -> None:
+        """Forget the attempt that ended; the next begins at the target's own URL."""
+        self.hop = None
+        self.attempt_epoch = self.spent = 0.0
+        self.redirects = []
+        self.timings = Timings()
+
+    def outcome(self, status: Status, kind: ErrorKind | None = None, detail: str = "") -> Outcome:
+        """Return the verdict. The answer is the last attempt's, where that had one."""
+        finished = time.time()
+        answered = self.attempts and self.attempts[-1].http_status is not None
+        elapsed = time.monotonic() - self.first_at if self.first_at is not None else 0.0
+        return Outcome(
+            target=self.target,
+            status=status,
+            started_at=self.first_epoch or finished,
+            finished_at=finished,
+            elapsed=elapsed,
+            final_url=self.hop.url.href if self.hop else self.target.url,
+            error_kind=kind,
+            error_detail=detail,
+            http_status=self.exchange.status if answered else None,
+            headers=self.exchange.headers if answered else (),
+            body=self.exchange.body if answered else None,
+            redirects=tuple(self.redirects),
+            attempts=tuple(self.attempts),
+        )
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else one + other
