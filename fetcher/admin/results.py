@@ -159,11 +159,6 @@ class ResultAdmin(ReadOnlyAdmin):
         text = result.target.url if result.target.method == "GET" else f"{result.target.method} {result.target.url}"
         return text if hasattr(result, "story") else short(text)
 
-    @admin.display(description="final URL")
-    def final_url(self, result: Result) -> str:
-        """Show where redirects led."""
-        return result.final_url or "the same"
-
     @admin.display(description="run")
     def run_link(self, result: Result) -> SafeString | str:
         """Link to the run."""

@@ -129,11 +129,12 @@ class RunAdmin(ReadOnlyAdmin):
     def causes(self, run: Run) -> SafeString | str:
         """Show what failures have in common, from the first some thousand of them."""
         failures = Result.objects.filter(run=run).unsuccessful().order_by("id")
-        kinds: Counter[tuple[str | None, int | None]] = Counter(
-            failures.values_list("error_kind", "http_status")[:LOOKED_AT]
+        kinds = Counter(
+            (kind or "", status if kind == "http_status" else None)  # of other kinds the status says nothing
+            for kind, status in failures.values_list("error_kind", "http_status")[:LOOKED_AT]
         )
         rows = [
-            (_results(run, kind or "", error_kind=kind), status if kind == "http_status" else None, f"{count:,}")
+            (_results(run, kind, error_kind=kind), status, f"{count:,}")
             for (kind, status), count in kinds.most_common()
         ]
         shown = table(("error kind", "HTTP status", "results"), rows)
