@@ -17,6 +17,10 @@ from fetcher.models import PLACES, Run
 from tests.support.synthetic import Filled, host_name
 
 LIMIT = 100
+MANY = 1_000
+"""More rows than this are not sorted for one page. Shards are five hundred times fewer than results."""
+_LARGE = r"(?:fetcher_(?:result|target|body|representation)|U\d)"
+_FIRST = re.compile('FROM "fetcher_result"')
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
     "status=succeeded": {"status": "succeeded"},
@@ -42,18 +46,12 @@ class Plan:
 
     @property
     def faults(self) -> list[str]:
-        """Steps that read or sort a large table as a whole."""
+        """Steps that read a large table as a whole, or sort many rows."""
         if connection.vendor == "sqlite":
-            bad = r"SCAN (?!\(|sqlite_)[^\n]*(?<!fetcher_lane)\b(?:fetcher_\w+|U\d)(?! USING)[^\n]*"
-            pattern = rf"{bad}|USE TEMP B-TREE[^\n]*" if _reads_results(self.sql) else bad
-        else:
-            scan = r"Seq Scan on fetcher_(?:result|target|representation|shard)\b"
-            pattern = rf"{scan}|Sort  \(" if _reads_results(self.sql) else scan
-        return re.findall(pattern, self.text)
-
-
-def _reads_results(sql: str) -> bool:
-    return 'FROM "fetcher_result"' in sql
+            faults = re.findall(rf"SCAN {_LARGE}\b.*", self.text)
+            return faults + (re.findall(r"USE TEMP B-TREE.*", self.text) if _FIRST.search(self.sql) else [])
+        sorts = re.findall(r"Sort  \(cost=.* rows=(\d+)", self.text)
+        return re.findall(rf"Seq Scan on {_LARGE}\b.*", self.text) + [rows for rows in sorts if int(rows) > MANY]
 
 
 def plans_of(call: Callable[[], Any]) -> list[Plan]:
