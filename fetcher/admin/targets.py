@@ -47,7 +47,7 @@ class TargetAdmin(ReadOnlyAdmin):
     @admin.display(description="own headers")
     def headers_table(self, target: Target) -> SafeString | str:
         """Show the headers that only this target sends, secrets masked."""
-        pairs = [(str(name), str(value)) for name, value in target.headers or ()]
+        pairs = [(str(name), payloads.MASK if value is None else str(value)) for name, value in target.headers or ()]
         return table(("name", "value"), payloads.shown_headers(pairs, fetch_config()).items())
 
     @admin.display(description="body")

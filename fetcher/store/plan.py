@@ -184,7 +184,7 @@ def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) ->
 
 
 def _ids(prints: Sequence[bytes]) -> dict[bytes, int]:
-    found = {}
+    found: dict[bytes, int] = {}
     with connection.cursor() as cursor:
         for batch in in_batches(prints):
             marks = ", ".join(["%s"] * len(batch))
