@@ -1,13 +1,27 @@
-"""Mistakes in the settings, found by ``manage.py check`` and before every command."""
+"""Mistakes in the settings, found by ``manage.py check`` and before every command.
+
+What cannot work is an error and is looked for always. What works but is slower or less safe than it could be is a
+warning of ``manage.py check --deploy`` only: a person who tries Trawl out is not to be told it at every command.
+"""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
+from django.db import connections
 
 from fetcher import conf
 from fetcher.engine.config import ConfigError
+
+BUSY_TIMEOUT = 20
+"""Seconds; a writer on SQLite may have to wait for another's batch, and for a checkpoint."""
+_FIXED_SQLITE = (3, 51, 3)
+_BACKPORTS: dict[tuple[int, ...], tuple[int, ...]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
+_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ".localhost"})
 
 
 @register("fetcher")
@@ -22,3 +36,103 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 Error(str(exc), hint="Change it in the settings or in the environment.", id="fetcher.E001"),
             )
     return found
+
+
+@register("fetcher")
+def check_storage(**kwargs: Any) -> list[CheckMessage]:
+    """E002: large bodies have no file storage to go to."""
+    alias = _body_storage()
+    if alias is None or alias in settings.STORAGES:
+        return []
+    return [
+        Error(
+            f"FETCHER_BODY_STORAGE is {alias!r}, which STORAGES does not have",
+            hint=f"Add it to STORAGES, or choose one of: {', '.join(sorted(settings.STORAGES))}.",
+            id="fetcher.E002",
+        )
+    ]
+
+
+@register("fetcher", deploy=True)
+def check_access(**kwargs: Any) -> list[CheckMessage]:
+    """W004: a server for others answers this machine only, or whoever comes through a proxy that hides it."""
+    try:
+        access = conf.fetcher_settings().api_access
+    except ConfigError:
+        return []  # E001 says it
+    public = [host for host in settings.ALLOWED_HOSTS if host not in _LOCAL]
+    if access != "loopback" or settings.DEBUG or not public:
+        return []
+    return [
+        Warning(
+            f"FETCHER_API_ACCESS is loopback, but ALLOWED_HOSTS names {public[0]}",
+            hint="Whoever reaches this server through a proxy that sets no X-Forwarded-For counts as this machine and "
+            "needs no login, and everybody else is refused. Set FETCHER_API_ACCESS=login.",
+            id="fetcher.W004",
+        )
+    ]
+
+
+@register("fetcher", deploy=True)
+def check_database(**kwargs: Any) -> list[CheckMessage]:
+    """W001 to W003, W005: the default database loses commits, holds up writers, or leaks connections."""
+    connection = connections["default"]
+    found: list[CheckMessage] = []
+    if connection.vendor == "sqlite":
+        found += _sqlite(connection.settings_dict, sqlite3.sqlite_version_info)
+    age = connection.settings_dict.get("CONN_MAX_AGE", 0)
+    if age != 0 and getattr(settings, "ASGI_APPLICATION", None):
+        found.append(
+            Warning(
+                f"CONN_MAX_AGE is {age}, and under ASGI connections that are kept are never used again",
+                hint="Leave CONN_MAX_AGE at 0 where ASGI_APPLICATION is served; on PostgreSQL use a pool "
+                '(OPTIONS["pool"]).',
+                id="fetcher.W005",
+            )
+        )
+    return found
+
+
+def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether a SQLite can lose commits when a checkpoint of its write-ahead log races a write."""
+    return version < _BACKPORTS.get(version[:2], _FIXED_SQLITE)
+
+
+def _sqlite(database: dict[str, Any], version: tuple[int, ...]) -> Iterator[CheckMessage]:
+    options = database.get("OPTIONS", {})
+    wal = "journal_mode=wal" in str(options.get("init_command", "")).lower().replace(" ", "")
+    if wal and has_wal_reset_bug(version):
+        yield Warning(
+            f"SQLite {'.'.join(map(str, version))} can, rarely, lose commits in WAL mode when a checkpoint and a write "
+            "of two processes meet",
+            hint="Use a Python with SQLite 3.51.3 or later (or 3.50.7, 3.44.6), use PostgreSQL, or let only one "
+            "process at a time use the file.",
+            id="fetcher.W001",
+        )
+    if not wal:
+        yield Warning(
+            "SQLite does not use a write-ahead log: readers and the writer hold each other up",
+            hint='Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;".',
+            id="fetcher.W002",
+        )
+    if str(options.get("transaction_mode") or "").upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Warning(
+            "transactions on SQLite begin as readers: two processes that both come to write fail at once with "
+            "'database is locked'",
+            hint='Set OPTIONS["transaction_mode"] = "IMMEDIATE".',
+            id="fetcher.W003",
+        )
+    timeout = options.get("timeout", 5)  # the sqlite3 module's default
+    if timeout < BUSY_TIMEOUT:
+        yield Warning(
+            f"a writer on SQLite gives up after {timeout:g} seconds of waiting for another",
+            hint=f'Set OPTIONS["timeout"] = {BUSY_TIMEOUT}.',
+            id="fetcher.W006",
+        )
+
+
+def _body_storage() -> str | None:
+    try:
+        return conf.fetcher_settings().body_storage
+    except ConfigError:
+        return None  # E001 says it

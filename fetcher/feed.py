@@ -172,6 +172,9 @@ class LaneFeed:
             if not lane.listed:
                 lane.listed = True
                 self._turn.append(lane)
+        # In the same call: while planning goes on there are new shards after every call, and they must not keep those
+        # that are known from being sent.
+        self._refill()
 
     def _refill(self) -> None:
         hungry = self._hungry()

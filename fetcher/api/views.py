@@ -109,6 +109,7 @@ def _reader(run: int, given: dict[str, Any]) -> partial[list[int]]:
     )
     # Whatever failed or was skipped has an error kind: the small index on those finds it.
     unsuccessful = "error_kind" in given or given.get("status") in (ResultStatus.FAILED, ResultStatus.SKIPPED)
+    unsuccessful |= given.get("http_status", 0) >= HTTPStatus.BAD_REQUEST
     return partial(results.page, run, hosts=given.get("host", ()), unsuccessful=unsuccessful)
 
 

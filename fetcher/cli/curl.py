@@ -23,7 +23,7 @@ def curl_line(request: RequestItem, run_headers: Iterable[tuple[str, str]], *, r
     if redirects:
         words += ["--location", "--max-redirs", str(redirects)]
     for name, value in merged(run_headers, request.headers).items():
-        words += ["--header", _header(name, value)]
+        words += _header(name, value)
     if request.body_bytes is not None:
         words += ["--data-binary", "@BODY"]
     # --globoff: to curl brackets and braces in a URL are patterns.
@@ -36,10 +36,13 @@ def merged(run_headers: Iterable[tuple[str, str]], own: Mapping[str, str]) -> di
     return {**{name.lower(): value for name, value in run_headers}, **{name.lower(): own[name] for name in own}}
 
 
-def _header(name: str, value: str) -> str:
+def _header(name: str, value: str) -> list[str]:
     if value == MASK:
-        return shlex.quote(f"{name}: SECRET")
-    variable = value.removeprefix("env:")
-    if value.startswith("env:") and variable.isidentifier() and variable.isascii():
-        return f'{shlex.quote(f"{name}: ")}"${variable}"'
-    return shlex.quote(f"{name}: {value}")
+        return ["--header", shlex.quote(f"{name}: SECRET")]
+    kind, _, variable = value.partition(":")
+    if kind in ("env", "basic-env") and variable.isidentifier() and variable.isascii():
+        if kind == "basic-env" and name == "authorization":
+            return ["--user", f'"${variable}"']
+        if kind == "env":
+            return ["--header", f'{shlex.quote(f"{name}: ")}"${variable}"']
+    return ["--header", shlex.quote(f"{name}: {value}")]

@@ -113,7 +113,8 @@ def _hosts(busiest: list[HostPreview]) -> Table:
     table = _grid("left", "right", "left", "left")
     for host in busiest:
         known = f"{count(host.conditional)} conditional" if host.conditional else ""
-        expected = "" if host.estimate is None else f"about {duration(host.estimate)}"
+        least = f"at least {duration(host.at_least)}" if host.at_least else ""
+        expected = least if host.estimate is None else f"about {duration(host.estimate)}"
         table.add_row("", host.host, count(host.targets, "target"), known, expected)
     return table
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import fanout, memory, saving
+from tests.benchmarks import fanout, memory, pages, planning, saving, unchanged
 from tests.benchmarks.figures import Figure
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
     "fanout": fanout.measure,
     "saving": saving.measure,
     "memory": memory.measure,
+    "pages": pages.measure,
+    "planning": planning.measure,
+    "unchanged": unchanged.measure,
 }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
+from django.db import connection
 from pytest_django import Settings
 
-from fetcher.checks import check_settings
+from fetcher.checks import _sqlite, check_settings, has_wal_reset_bug
 
 
 def test_the_settings_of_this_project_are_fine() -> None:
@@ -31,3 +32,90 @@ def test_options_and_other_settings_are_both_looked_at(settings: Settings) -> No
     settings.FETCHER_PAGE_LIMIT = "x"
 
     assert len(check_settings()) == 2
+
+
+def deployed(name: str) -> list[CheckMessage]:
+    """Return the messages of this id that ``check --deploy`` prints."""
+    return [message for message in run_checks(tags=["fetcher"], include_deployment_checks=True) if message.id == name]
+
+
+def test_warnings_are_for_deployment_only(settings: Settings) -> None:
+    settings.FETCHER_API_ACCESS = "loopback"
+    settings.ALLOWED_HOSTS = ["trawl.example.org"]
+
+    assert run_checks(tags=["fetcher"]) == []
+    assert deployed("fetcher.W004")
+
+
+def test_a_storage_that_does_not_exist_is_e002(settings: Settings) -> None:
+    settings.FETCHER_BODY_STORAGE = "attic"
+    (found,) = [message for message in run_checks(tags=["fetcher"]) if message.id == "fetcher.E002"]
+
+    assert "attic" in found.msg
+    assert "default" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("access", "debug", "hosts", "warned"),
+    [
+        ("loopback", False, ["trawl.example.org"], True),
+        ("loopback", False, ["*"], True),
+        ("loopback", False, ["localhost", "127.0.0.1", "[::1]"], False),
+        ("loopback", False, [], False),
+        ("loopback", True, ["trawl.example.org"], False),
+        ("login", False, ["trawl.example.org"], False),
+    ],
+)
+def test_loopback_access_on_a_public_server_is_w004(
+    settings: Settings, access: str, debug: bool, hosts: list[str], warned: bool
+) -> None:
+    settings.FETCHER_API_ACCESS, settings.DEBUG, settings.ALLOWED_HOSTS = access, debug, hosts
+
+    assert bool(deployed("fetcher.W004")) is warned
+
+
+@pytest.mark.parametrize(
+    ("version", "buggy"),
+    [
+        ((3, 40, 1), True), ((3, 44, 5), True), ((3, 44, 6), False), ((3, 45, 0), True), ((3, 50, 6), True),
+        ((3, 50, 7), False), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 52, 0), False), ((4, 0, 0), False),
+    ],
+)  # fmt: skip
+def test_versions_with_the_wal_reset_bug(version: tuple[int, ...], buggy: bool) -> None:
+    assert has_wal_reset_bug(version) is buggy
+
+
+OURS = {
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "ids"),
+    [
+        (OURS, (3, 51, 3), set()),
+        (OURS, (3, 40, 1), {"W001"}),
+        ({}, (3, 40, 1), {"W002", "W003", "W006"}),
+        ({**OURS, "timeout": 5}, (3, 51, 3), {"W006"}),
+        ({**OURS, "init_command": "pragma journal_mode = wal"}, (3, 51, 3), set()),
+        ({**OURS, "init_command": ""}, (3, 40, 1), {"W002"}),
+        ({**OURS, "transaction_mode": "DEFERRED"}, (3, 51, 3), {"W003"}),
+        ({**OURS, "transaction_mode": "exclusive"}, (3, 51, 3), set()),
+    ],
+)
+def test_each_weakness_of_a_sqlite_is_named_with_what_to_do(
+    options: dict[str, Any], version: tuple[int, ...], ids: set[str]
+) -> None:
+    found = list(_sqlite({"OPTIONS": options}, version))
+
+    assert {message.id for message in found} == {f"fetcher.{name}" for name in ids}
+    assert all(message.hint for message in found)
+
+
+@pytest.mark.parametrize(("age", "warned"), [(0, False), (60, True), (None, True)])
+def test_connections_kept_under_asgi_are_w005(monkeypatch: pytest.MonkeyPatch, age: int | None, warned: bool) -> None:
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", age)
+
+    assert bool(deployed("fetcher.W005")) is warned

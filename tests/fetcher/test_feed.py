@@ -117,6 +117,28 @@ class TestLaneFeed:
         feeding(run, use)
         assert len(set(taken)) == len(taken) == 6
 
+    def test_gives_what_is_known_while_planning_never_pauses(self):
+        run, taken, pages = runs.create_run(CONFIG), [], []
+
+        async def use(feed: LaneFeed, writer: Writer) -> None:
+            planner = Planner(run)
+
+            async def plan_on() -> None:
+                while not taken and len(pages) < 100:
+                    await writer(planner.add, entries(f"http://a.example/{len(pages)}"))
+                    pages.append(len(pages))
+                    feed.planned()
+                feed.end_of_plan()
+
+            planning = asyncio.ensure_future(plan_on())
+            async for target in feed:
+                taken.append(target.url)
+                feed.settle(outcome(target))
+            await planning
+
+        feeding(run, use)
+        assert len(pages) < 100
+
     def test_gives_nothing_more_of_a_lost_lane_and_ends(self):
         run, taken = plan(*urls("a", 50), *urls("b", 5)), []
 

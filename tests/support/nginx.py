@@ -3,6 +3,7 @@
 ========================  =====================================================================
 ``/1k…``                  200 with 1,024 bytes
 ``/delay…``               200 after 100 ms, without holding a worker
+``/etag…``                200 with 1,024 bytes and an ETag, 304 where If-None-Match has it
 ``/headers…``             200 with the request's head, as it arrived
 ``/status``               nginx's counters: connections, accepted, handled, requests
 ========================  =====================================================================
@@ -44,6 +45,11 @@ http {{
     server {{
 {listens}
         location /1k {{ return 200 "{kilobyte}"; }}
+        location /etag {{
+            if ($http_if_none_match = '"1"') {{ return 304; }}
+            add_header ETag '"1"';
+            return 200 "{kilobyte}";
+        }}
         location /delay {{ echo_sleep 0.1; echo delayed; }}
         location /headers {{ echo -n $echo_client_request_headers; }}
         location = /status {{ stub_status; }}

@@ -1,0 +1,149 @@
+"""Every example of the README and of each command's --help is run as it stands, so that none can rot.
+
+Only hosts are replaced: ``example.org`` and the like by the scripted origin, and port 8000 by a server of the test's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pytest
+
+from fetcher.demo.origin import Origin, ThreadedOrigin
+from fetcher.management import commands
+from tests.support.granian import running_project
+from tests.support.processes import ROOT, unavailable
+
+FILES = {
+    "urls.txt": "https://example.org/\nhttps://example.com/feed.xml\n",
+}
+"""What the examples of --help find in the folder."""
+ELSEWHERE = (
+    r"make \w+",  # the gate runs these
+    r"\. \.venv/bin/activate",
+    r"(?:python )?manage\.py serve",  # it runs already; tests/fetcher/management/commands/test_serve.py
+)
+"""Examples that are run elsewhere."""
+TOOLS = ("curl", "jq")
+
+_URL = re.compile(r"https?://(?:\w+\.)?example\.(?:org|com|net)(?:/[\w./?=-]*)?")
+
+
+def readme_examples() -> list[str]:
+    """Return the commands of the README, in order, each with the lines of its here-document."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        found += [part.strip("\n") for part in re.split(r"^\$ ", block, flags=re.MULTILINE) if part.strip()]
+    return [example for example in found if not re.match("|".join(ELSEWHERE), example)]
+
+
+def help_examples() -> list[tuple[str, str]]:
+    """Return the command and each example of the --help of all our commands."""
+    found = []
+    for module in iter_modules(commands.__path__):
+        command = import_module(f"{commands.__name__}.{module.name}").Command()
+        epilog = command.create_parser("manage.py", module.name).epilog or ""
+        if match := re.search(r"^examples:\n((?:  .*\n?)+)", epilog, re.MULTILINE):
+            lines = match[1].replace("\\\n", " ").splitlines()
+            found += [(module.name, line.strip()) for line in lines]
+    return found
+
+
+@dataclass
+class Reader:
+    """Somebody who types the examples, one after the other, in one folder."""
+
+    directory: Path
+    origin: Origin
+    server: str
+    urls: dict[str, str] = field(default_factory=dict)
+
+    def typed(self, text: str) -> str:
+        """Return an example with its hosts replaced; the same URL becomes the same everywhere."""
+        text = _URL.sub(lambda match: self._url(match[0]), text).replace("http://127.0.0.1:8000", self.server)
+        return re.sub(r"(?<!python )\bmanage\.py ", "python manage.py ", text)
+
+    def _url(self, url: str) -> str:
+        return self.urls.setdefault(url, self.origin.url(f"/ok/{len(self.urls)}"))
+
+    def run(self, example: str) -> None:
+        """Run an example in a shell; fails with all that it said."""
+        done = subprocess.run(
+            ["bash", "-c", f"set -eo pipefail\n{self.typed(example)}"],
+            cwd=self.directory,
+            env=environment(self.directory),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{example}\nended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Return the environment of a shell in which the README's set-up was done."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DJANGO_SETTINGS_MODULE": "settings.dev",
+        "DATABASE_URL": f"sqlite:///{directory}/db.sqlite3",
+        "MEDIA_ROOT": str(directory / "media"),
+        "FETCHER_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "API_TOKEN": "Bearer secret",
+        "API_USER": "reader:secret",
+    }
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    directory = tmp_path_factory.mktemp("reader")
+    (directory / "manage.py").symlink_to(ROOT / "manage.py")
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, env=environment(directory), check=True
+    )
+    url = f"sqlite:///{directory}/db.sqlite3"
+    with ThreadedOrigin(listeners=3) as origin, running_project(directory, url) as server:
+        reader = Reader(directory, origin, server)
+        for name, text in FILES.items():
+            (directory / name).write_text(reader.typed(text))
+        yield reader
+
+
+@pytest.fixture
+def run_example(reader: Reader) -> Callable[[str], None]:
+    def run(example: str) -> None:
+        for tool in TOOLS:
+            if re.search(rf"\b{tool} ", example) and not which(tool):
+                unavailable(f"{tool} is not installed, and an example uses it")
+        reader.run(example)
+
+    return run
+
+
+def which(tool: str) -> bool:
+    return subprocess.run(["bash", "-c", f"command -v {tool}"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("example", readme_examples())
+def test_the_readme(run_example: Callable[[str], None], example: str) -> None:
+    run_example(example)
+
+
+@pytest.mark.parametrize(("command", "example"), help_examples())
+def test_the_help_of_each_command(run_example: Callable[[str], None], command: str, example: str) -> None:
+    assert f"manage.py {command}" in example
+    run_example(example)
+
+
+def test_there_are_examples_to_run() -> None:
+    assert len(readme_examples()) >= 9
+    assert {command for command, _ in help_examples()} >= {"fetch_urls"}
