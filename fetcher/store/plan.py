@@ -155,7 +155,7 @@ def _columns(target: types.Target) -> tuple[Any, ...]:
 
 
 def _ids(prints: Sequence[bytes]) -> dict[bytes, int]:
-    found = {}
+    found: dict[bytes, int] = {}
     with connection.cursor() as cursor:
         for batch in in_batches(prints):
             marks = ", ".join(["%s"] * len(batch))
