@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Generator, Iterable
 
 from fetcher.sources import Entry
 
-CAPACITY = 4_000
+CAPACITY = 10_000
 """Entries read ahead of planning, at most."""
 FIRST_TICK = 0.05
 """Seconds in which the first entries are collected: fetching should begin at once."""

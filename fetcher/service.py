@@ -159,6 +159,7 @@ class _Execution:
                 self._progress.duplicates = planner.duplicates
                 self._progress.rejected = planner.rejected
                 feed.planned()
+                await asyncio.sleep(0)  # let the feed have the writer first: what is planned should be fetched
             await self._writer(runs.planned, self._run)
             self._progress.planned = True
         finally:
