@@ -38,12 +38,13 @@ serve: install
 	@$(BIN)/python manage.py serve
 
 # Everything runs on SQLite; then what touches a database runs again on PostgreSQL.
+PARALLEL = -n auto --dist loadfile
 TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 	@if $(BIN)/python -m tests.support.postgres $(TEST_POSTGRES_URL); then \
-		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest -m database; \
+		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest $(PARALLEL) -m database; \
 	elif [ -n "$$TRAWL_REQUIRE_SERVICES" ]; then exit 1; fi
 
 check: $(VENV)/.test

@@ -14,8 +14,12 @@ from tests.support.granian import PackageMissing, running_httpbin, running_proje
 from tests.support.nginx import Nginx, NginxMissing, running_nginx
 from tests.support.processes import unavailable
 
-# No deadline for an example: a busy machine would fail what is right.
-hypothesis.settings.register_profile("trawl", deadline=None)
+# A busy machine must not fail what is right: no deadline for an example, and no opinion on how inputs are drawn.
+hypothesis.settings.register_profile(
+    "trawl",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
+)
 hypothesis.settings.load_profile("trawl")
 
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}

@@ -23,7 +23,7 @@ examples:
   printf 'https://example.org/\\n' | manage.py fetch_urls - --output ndjson | jq .status
   manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 0.5 --max-attempts 6
   manage.py fetch_urls --file items.csv --file feeds.opml --format auto --plan
-  manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' URL
+  manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' https://api.example.org/search
   manage.py fetch_urls --user-env API_LOGIN --no-body --no-conditional https://api.example.org/items
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
 
