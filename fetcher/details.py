@@ -17,6 +17,7 @@ import msgspec
 
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Headers, Outcome, Status
+from fetcher.texts import clean_json
 
 _DROPPED = frozenset({"set-cookie", "set-cookie2"})
 _WORTH_COMPRESSING = 100
@@ -103,22 +104,12 @@ def encode_detail(outcome: Outcome) -> bytes:
     try:
         encoded = _encoder.encode(parts)
     except UnicodeEncodeError:  # half a surrogate pair, in the text of an unforeseen error
-        encoded = _encoder.encode(_without_surrogates(parts))
+        encoded = _encoder.encode(clean_json(parts))
     if len(encoded) >= _WORTH_COMPRESSING:
         compressed = zlib.compress(encoded, 1)
         if len(compressed) < len(encoded):
             return compressed
     return encoded
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode(errors="replace").decode()
-        case list() | tuple():
-            return [_without_surrogates(item) for item in value]
-        case _:
-            return value
 
 
 def decode_detail(stored: bytes | None) -> Detail:

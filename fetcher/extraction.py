@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from jmespath.exceptions import JMESPathError
 from msgspec import UNSET, UnsetType
 
 from fetcher.engine.types import Outcome
+from fetcher.texts import clean_json
 
 Extract = Callable[[Outcome], Any]
 """Gives the JSON value that an expression finds in an outcome's body, None where it finds nothing."""
@@ -56,26 +56,9 @@ def parse_extract(text: str) -> Extract:
             found = expression.search(value)
         except (JMESPathError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
             return None  # JMESPath's functions raise whatever Python raises for values of another type
-        return _storable(found)
+        return clean_json(found)
 
     return extract
-
-
-def _storable(value: Any) -> Any:
-    # One value that the database refuses would fail a whole batch of results.
-    match value:
-        case None | bool() | int():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case str():
-            return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-        case list():
-            return [_storable(item) for item in value]
-        case dict():
-            return {_storable(key): _storable(item) for key, item in value.items()}
-        case _:
-            return None  # an expression that was never applied, such as &name
 
 
 def read_content(content_type: str, body: bytes | None) -> tuple[Any | UnsetType, str | UnsetType]:

@@ -21,6 +21,7 @@ from fetcher.details import AttemptDetail, decode_detail
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers
 from fetcher.models import Lane, Result, RunQuerySet
+from fetcher.texts import clean_json
 
 MASK = "***"
 """Stands for the value of a secret header."""
@@ -176,24 +177,12 @@ def encode(obj: Any) -> bytes:
     try:
         return _encoder.encode(obj)
     except UnicodeEncodeError:
-        return _encoder.encode(_without_surrogates(msgspec.to_builtins(obj)))
+        return _encoder.encode(clean_json(msgspec.to_builtins(obj)))
 
 
 def encode_line(obj: Any) -> bytes:
     """Encode a payload as one line of NDJSON, its newline included."""
     return encode(obj) + b"\n"
-
-
-def _without_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode()
-        case list():
-            return [_without_surrogates(item) for item in value]
-        case dict():
-            return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-        case _:
-            return value
 
 
 def timestamp(value: datetime) -> str:

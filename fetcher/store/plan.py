@@ -17,7 +17,8 @@ from fetcher.secrets import derived_key, seal
 from fetcher.sources import Entry
 from fetcher.store import runs
 from fetcher.store.shards import Payload, Secrets, encode_payload
-from fetcher.store.sql import for_database, in_batches, insert_rows, storable
+from fetcher.store.sql import for_database, in_batches, insert_rows
+from fetcher.texts import clean_text
 
 _CHUNK = 2**16
 
@@ -78,7 +79,7 @@ class Planner:
                 RejectedLine,
                 ("run", "source", "line", "value", "reason"),
                 [
-                    (self.run, storable(entry.source), entry.line, storable(entry.value), storable(entry.reason))
+                    (self.run, clean_text(entry.source), entry.line, clean_text(entry.value), clean_text(entry.reason))
                     for entry in rejected
                 ],
             )
@@ -86,7 +87,7 @@ class Planner:
             Run.objects.filter(pk=self.run).update(
                 duplicates=F("duplicates") + duplicates,
                 rejected=F("rejected") + len(rejected),
-                source_offset={"source": storable(entries[-1].source), "line": entries[-1].line},
+                source_offset={"source": clean_text(entries[-1].source), "line": entries[-1].line},
             )
         # Only now: what a transaction that failed has noted would be taken for known the next time.
         for pk in fresh:

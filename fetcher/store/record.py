@@ -19,7 +19,8 @@ from fetcher.extraction import Extract
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, prepare, save_bodies
 from fetcher.store.shards import Place, Previous, mark_done
-from fetcher.store.sql import for_database, in_batches, insert_rows, keep_rows, storable, storable_json
+from fetcher.store.sql import for_database, in_batches, insert_rows, keep_rows
+from fetcher.texts import clean_json, clean_text
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
@@ -125,13 +126,13 @@ class Recorder:
             place.position,
             outcome.status.value,
             None if outcome.error_kind is None else outcome.error_kind.value,
-            storable(outcome.error_detail or remark),
+            clean_text(outcome.error_detail or remark),
             outcome.http_status,
             len(outcome.attempts),
             int(outcome.started_at * 1000),
             round(outcome.elapsed * 1_000_000),
             len(outcome.body or b""),
-            None if outcome.target.label is None else storable(outcome.target.label),
+            None if outcome.target.label is None else clean_text(outcome.target.label),
             None if outcome.final_url == outcome.target.url else outcome.final_url,
             representation,
             changed,
@@ -146,7 +147,7 @@ class Recorder:
         value = self._extract(_with_stored_body(outcome))
         if value is None:
             return None, ""
-        value = storable_json(value)
+        value = clean_json(value)
         size = len(json.dumps(value, ensure_ascii=False).encode())
         if size > MAX_EXTRACTED:
             return None, f"the extracted value is not saved: it takes {size} bytes, more than {MAX_EXTRACTED}"
@@ -221,7 +222,7 @@ def _representation(
         etag = last_modified = ""
         if content is None and not content_type:
             return None, None
-    found = (body, storable(content_type), storable(etag), storable(last_modified), place.variant)
+    found = (body, clean_text(content_type), clean_text(etag), clean_text(last_modified), place.variant)
     if previous is not None and previous.representation is not None and outcome.status is not Status.FAILED:
         known = (previous.body, previous.content_type, previous.etag, previous.last_modified, previous.variant)
         if found == known:

@@ -21,7 +21,7 @@ from fetcher.models import Lane, Run, RunState
 from fetcher.options import RunOptions
 from fetcher.secrets import derived_key, seal, unseal
 from fetcher.store.shards import wipe_secrets
-from fetcher.store.sql import storable
+from fetcher.texts import clean_text
 
 REDACTED = "***"
 _STORED = ("method", "extract", "keep_body", "conditional")
@@ -44,8 +44,8 @@ def create_run(config: FetchConfig, options: RunOptions | None = None, *, label:
     literal = any(config.is_literal_secret(*pair) for pair in config.headers)
     secrets = Secrets(config.headers if literal else None, options.data)
     run = Run.objects.create(
-        label=storable(label)[:200],
-        source=storable(source),
+        label=clean_text(label)[:200],
+        source=clean_text(source),
         options=dump_options(config, options),
         secrets=seal(secrets) if secrets != Secrets() else None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -90,30 +89,6 @@ def lock_name(name: str) -> None:
 def for_database(model: type[models.Model], name: str, value: Any) -> Any:
     """Prepare a value (a date, JSON) as the ORM would."""
     return _field(model, name).get_db_prep_save(value, connection)
-
-
-def storable(text: str) -> str:
-    """Return a text that every database takes.
-
-    PostgreSQL's text cannot hold NUL, which a server may send; no UTF-8 can hold half a surrogate pair, which Python
-    makes of a file name or an argument that is not UTF-8.
-    """
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
-
-
-def storable_json(value: Any) -> Any:
-    """Return a JSON value that every database takes: its texts as ``storable``, NaN and infinities as null."""
-    match value:
-        case str():
-            return storable(value)
-        case float() if not math.isfinite(value):
-            return None
-        case list():
-            return [storable_json(item) for item in value]
-        case dict():
-            return {storable(key): storable_json(item) for key, item in value.items()}
-        case _:
-            return value
 
 
 def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:

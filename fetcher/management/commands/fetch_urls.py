@@ -41,6 +41,7 @@ class Command(TrawlCommand):
 
     help = "Fetch URLs concurrently, politely and with retries, and save every outcome to the database."
     epilog = _EPILOG
+    usage = "[options] [URL ...]"
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options of the design's contract that exist so far."""

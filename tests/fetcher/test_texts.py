@@ -1,0 +1,39 @@
+"""Text from elsewhere, made fit for every database and for UTF-8."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fetcher.texts import clean_json, clean_text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [("plain é", "plain é"), ("a\x00b", "a\N{REPLACEMENT CHARACTER}b"), ("half \ud800", "half ?"), ("", "")],
+)
+def test_text_loses_only_what_cannot_be_kept(text, clean):
+    assert clean_text(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("value", "clean"),
+    [
+        (float("nan"), None),
+        (float("-inf"), None),
+        (object(), None),
+        ((1, 2.5, True, None), [1, 2.5, True, None]),
+        ({"k\x00": ["\ud800"]}, {"k\N{REPLACEMENT CHARACTER}": ["?"]}),
+    ],
+)
+def test_what_is_no_json_becomes_null(value, clean):
+    assert clean_json(value) == clean
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=20))
+def test_whatever_comes_out_is_json_in_utf_8(value):
+    cleaned = clean_json(value)
+    assert json.loads(json.dumps(cleaned, allow_nan=False, ensure_ascii=False).encode()) == cleaned
