@@ -8,7 +8,6 @@ ended it with the file's name.
 
 from __future__ import annotations
 
-import gzip
 import tempfile
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetcher.sources import FORMATS, SourceError, open_source
+from tests.support.packing import gzipped
 from tests.support.sources import story
 
 GOOD = "GET http://good/"
-GZIPPED = gzip.compress(b"http://good/\nhttp://cut")
+GZIPPED = gzipped(b"http://good/\nhttp://cut")
 CUT_OFF = "list: reading stopped after line 1: its gzip data ends in the middle; the file is cut off"
 OPEN_QUOTE = (
     "list: reading stopped in the row that begins in line 2: a quoted field does not end within 1048576 bytes; "
@@ -52,7 +52,7 @@ LINES = [
     (b"\xff\xfe\0\0h\0\0\0", ["list: is UTF-32; save it as UTF-8"]),
     (b"PK\x03\x04\x14\0", ["list: is a ZIP archive or a spreadsheet; unpack it, or save it as CSV"]),
     (b"%PDF-1.7\n", ["list: is a PDF document; save its URLs as text"]),
-    (gzip.compress(GZIPPED), ["list: is gzip inside gzip; decompress it once"]),
+    (gzipped(GZIPPED), ["list: is gzip inside gzip; decompress it once"]),
     (GZIPPED[:-8], [GOOD, CUT_OFF]),
     (GZIPPED[:12], ["list: reading stopped after line 0: its gzip data ends in the middle; the file is cut off"]),
     (GZIPPED + b"x", [GOOD, CUT_OFF]),
@@ -96,7 +96,7 @@ CSV = [
     (b'url,x\nhttp://b/,"a\nhttp://c/,d\n', [OPEN_QUOTE]),
     (b'url,x\nhttp://b/,"' + b"http://c/,d\n" * 2**17, [OPEN_QUOTE]),
     (b"url,x\nhttp://b/," + b"x" * 10 * 2**20 + b"\nhttp://good/,", ["2: longer than 1048576 bytes", GOOD]),
-    (gzip.compress(b"url,x\nhttp://good/,1\nhttp://b/,1")[:-8],
+    (gzipped(b"url,x\nhttp://good/,1\nhttp://b/,1")[:-8],
      [GOOD, "list: reading stopped after line 2: its gzip data ends in the middle; the file is cut off"]),
 ]  # fmt: skip
 
@@ -195,7 +195,7 @@ XML = [
      ["list: line 1: more than 1048576 bytes follow without a tag; reading stopped"]),
     ("opml", b'<?xml version="1.0" encoding="klingon"?><opml/>',
      ["list: its XML declaration names an encoding that cannot be read; save it as UTF-8"]),
-    ("opml", gzip.compress(b"<opml>\n<outline xmlUrl='http://good/'/></opml>")[:-8],
+    ("opml", gzipped(b"<opml>\n<outline xmlUrl='http://good/'/></opml>")[:-8],
      [GOOD, "list: reading stopped in line 2: its gzip data ends in the middle; the file is cut off"]),
 ]  # fmt: skip
 
@@ -230,7 +230,7 @@ GRAMMAR = [
 )
 def test_any_bytes_end_in_entries_or_a_named_error(format: str, data: bytes, packed: bool) -> None:
     with tempfile.NamedTemporaryFile() as file:
-        file.write(gzip.compress(data) if packed else data)
+        file.write(gzipped(data) if packed else data)
         file.flush()
         try:
             entries = list(open_source(file.name, format))

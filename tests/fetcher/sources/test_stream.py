@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import gzip
 import io
 import lzma
 import random
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from fetcher.sources.entry import SourceError
 from fetcher.sources.stream import PIECE, Stream, open_stream
+from tests.support.packing import gzipped
 
 LIST = b"http://a/\nhttp://b/\n"
 
@@ -45,12 +45,12 @@ class TestWrappings:
             LIST.decode().encode("utf-16"),
             b"\xff\xfe" + LIST.decode().encode("utf-16-le"),
             b"\xfe\xff" + LIST.decode().encode("utf-16-be"),
-            gzip.compress(LIST),
-            gzip.compress(b"\xef\xbb\xbf" + LIST),
-            gzip.compress(LIST.decode().encode("utf-16")),
-            gzip.compress(LIST[:13]) + gzip.compress(LIST[13:]),
-            gzip.compress(LIST[:13]) + b"\0" * 512 + gzip.compress(LIST[13:]) + b"\0" * 512,
-            gzip.compress(b"") + gzip.compress(LIST),
+            gzipped(LIST),
+            gzipped(b"\xef\xbb\xbf" + LIST),
+            gzipped(LIST.decode().encode("utf-16")),
+            gzipped(LIST[:13]) + gzipped(LIST[13:]),
+            gzipped(LIST[:13]) + b"\0" * 512 + gzipped(LIST[13:]) + b"\0" * 512,
+            gzipped(b"") + gzipped(LIST),
         ],
     )
     @pytest.mark.parametrize("opened", [io.BytesIO, Slow])
@@ -62,7 +62,7 @@ class TestWrappings:
         mark = "" if encoding == "utf-8-sig" else "\ufeff"
         data = ("http:" + text).encode(encoding) if not mark else (mark + "http:" + text).encode(encoding)
 
-        assert everything(gzip.compress(data) if squeezed else data).decode() == "http:" + text
+        assert everything(gzipped(data) if squeezed else data).decode() == "http:" + text
 
     @given(st.binary(max_size=200), st.integers(1, 200))
     def test_looking_takes_nothing(self, data: bytes, times: int) -> None:
@@ -80,7 +80,7 @@ class TestWrappings:
     @pytest.mark.parametrize(
         ("data", "what"),
         [
-            (gzip.compress(gzip.compress(LIST)), "is gzip inside gzip"),
+            (gzipped(gzipped(LIST)), "is gzip inside gzip"),
             (b"PK\x03\x04\x14\0\x06\0", "is a ZIP archive or a spreadsheet"),
             (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a spreadsheet or another office document"),
             (bz2.compress(LIST), "is compressed with bzip2"),
@@ -101,7 +101,7 @@ class TestWrappings:
 class TestBrokenGzip:
     @pytest.mark.parametrize("missing", [1, 4, 8])
     def test_without_its_end_every_line_comes_before_the_error(self, missing: int) -> None:
-        stream = stream_of(gzip.compress(LIST)[:-missing])
+        stream = stream_of(gzipped(LIST)[:-missing])
         lines = stream.lines(100)
 
         assert [next(lines), next(lines)] == [(b"http://a/\n", True), (b"http://b/\n", True)]
@@ -109,7 +109,7 @@ class TestBrokenGzip:
             next(lines)
 
     def test_a_line_that_was_cut_off_is_not_taken_for_a_whole_one(self) -> None:
-        lines = stream_of(gzip.compress(LIST + b"http://example.com/pa")[:-8]).lines(100)
+        lines = stream_of(gzipped(LIST + b"http://example.com/pa")[:-8]).lines(100)
 
         assert [raw for raw, _ in (next(lines), next(lines))] == [b"http://a/\n", b"http://b/\n"]
         with pytest.raises(SourceError, match="after line 2"):
@@ -118,20 +118,20 @@ class TestBrokenGzip:
     def test_a_damaged_place_in_the_middle_ends_reading_there(self) -> None:
         noise = random.Random(1)
         plain = b"".join(b"http://a/%d\n" % noise.getrandbits(64) for _ in range(20_000))
-        packed = bytearray(gzip.compress(plain))
+        packed = bytearray(gzipped(plain))
         packed[len(packed) // 2 :] = b"\xff" * (len(packed) // 2)
         read = []
         with pytest.raises(SourceError, match=r"reading stopped after line \d+: its gzip data"):
             read.extend(raw for raw, _ in stream_of(bytes(packed)).lines(100))
 
-    @pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\0", gzip.compress(LIST) + b"junk"])
+    @pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\0", gzipped(LIST) + b"junk"])
     def test_what_is_no_gzip_after_its_first_bytes_is_an_error(self, data: bytes) -> None:
         with pytest.raises(SourceError, match=r"list: reading stopped after line [02]: its gzip data"):
             list(stream_of(data).lines(100))
 
     @given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 255))
     def test_any_damage_ends_in_lines_or_that_error(self, data: bytes, place: int, value: int) -> None:
-        packed = bytearray(gzip.compress(data))
+        packed = bytearray(gzipped(data))
         packed[2 + place % (len(packed) - 2)] = value
         with contextlib.suppress(SourceError):
             list(stream_of(bytes(packed)).lines(100))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import encodings.aliases
-import gzip
 import io
 
 import pytest
@@ -12,6 +11,7 @@ from fetcher.sources import Entry, SourceError
 from fetcher.sources.sitemap import ROOTS
 from fetcher.sources.stream import Stream
 from fetcher.sources.xml_reader import MAX_DEPTH, MAX_NAMES, MAX_QUIET, read_xml
+from tests.support.packing import gzipped
 
 URL = b"<url><loc>http://a/</loc></url>"
 
@@ -32,7 +32,7 @@ def urls(data: bytes) -> list[str]:
         b'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE urlset>\n<urlset>' + URL + b"</urlset>",
         b'\xef\xbb\xbf<?xml version="1.0" encoding="ISO-8859-1"?><urlset>' + URL + b"</urlset>",
         f'<?xml version="1.0" encoding="UTF-16"?><urlset>{URL.decode()}</urlset>'.encode("utf-16"),
-        gzip.compress(b"<urlset>" + URL + b"</urlset>"),
+        gzipped(b"<urlset>" + URL + b"</urlset>"),
     ],
 )
 def test_a_document_however_it_is_encoded(data: bytes) -> None:
@@ -98,7 +98,7 @@ def test_what_came_before_a_mistake_is_yielded_first(end: bytes) -> None:
 
 
 def test_what_came_before_the_end_of_a_cut_off_file_is_yielded_first() -> None:
-    entries = read_xml(Stream("map", io.BytesIO(gzip.compress(b"<urlset>\n" + URL + b"\n</urlset>")[:-8])), ROOTS)
+    entries = read_xml(Stream("map", io.BytesIO(gzipped(b"<urlset>\n" + URL + b"\n</urlset>")[:-8])), ROOTS)
 
     assert next(entries).line == 2
     with pytest.raises(SourceError, match="map: reading stopped in line 3: its gzip data ends in the middle"):
