@@ -17,6 +17,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 import pytest
+from django.core.management.base import BaseCommand
 
 from fetcher.demo.origin import Origin, ThreadedOrigin
 from fetcher.management import commands
@@ -27,6 +28,8 @@ FILES = {
     "urls.txt": "https://example.org/\nhttps://example.com/feed.xml\n",
     "items.csv": "url,label\nhttps://example.org/items/1,first\n",
     "feeds.opml": '<opml><body><outline title="A" xmlUrl="https://example.com/feed.xml"/></body></opml>',
+    "items.jsonl": '"https://example.org/items/3"\n',
+    "sitemap.xml": "<urlset><url><loc>https://example.org/</loc></url></urlset>",
     "query.json": '{"q": 1}',
 }
 """What the examples of --help find in the folder."""
@@ -148,6 +151,18 @@ def test_the_readme(run_example: Callable[[str], None], example: str) -> None:
 def test_the_help_of_each_command(run_example: Callable[[str], None], command: str, example: str) -> None:
     assert f"manage.py {command}" in example
     run_example(example)
+
+
+def test_each_option_and_each_source_of_fetch_urls_has_an_example() -> None:
+    examples = "\n".join([*readme_examples(), *(example for _, example in help_examples())])
+    inherited = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
+    parser = import_module(f"{commands.__name__}.fetch_urls").Command().create_parser("manage.py", "fetch_urls")
+    # A switch that is on by default is shown by the one that turns it off.
+    own = [action.option_strings[-1] for action in parser._actions if action.option_strings]
+    words = examples.split()
+    assert [option for option in own if option not in {*inherited, *words}] == []
+    files = ("urls.txt", "items.csv", "items.jsonl", "sitemap.xml", "feeds.opml")
+    assert [name for name in files if name not in words] == []
 
 
 def test_there_are_examples_to_run() -> None:
