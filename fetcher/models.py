@@ -110,12 +110,19 @@ def _held(moment: datetime) -> models.Q:
 
 
 class Run(models.Model):
-    """One execution over a list of targets. Its counters are the sums of its lanes'."""
+    """One execution over a list of targets. Its counters are the sums of its lanes'.
+
+    ``inputs`` says what to read (``fetcher.sources.inputs``), ``read`` how many entries of it are accounted for, and
+    ``source_offset`` where the last of them stood. ``planner`` is the worker that reads it.
+    """
 
     state = models.CharField(max_length=16, choices=RunState.choices, default=RunState.PENDING)
     label = models.CharField(max_length=200, blank=True, default="")
     source = models.TextField(blank=True, default="")
+    inputs = models.JSONField(null=True)
     source_offset = models.JSONField(null=True)
+    read = models.BigIntegerField(default=0)
+    planner = models.BigIntegerField(null=True)
     options = models.JSONField(default=dict)
     secrets = models.BinaryField(null=True)
     job_id = models.BigIntegerField(null=True)
@@ -142,12 +149,18 @@ class Run(models.Model):
 
 
 class Worker(models.Model):
-    """One fetching process. Renewing ``expires_at`` here renews every lane that it holds."""
+    """One fetching process. Renewing ``expires_at`` here renews every lane that it holds.
+
+    ``run`` is the run that it was started for. ``boot_id`` and ``process_started`` are ``fetcher.machine``'s.
+    """
 
     token = models.UUIDField(unique=True)
     hostname = models.CharField(max_length=255)
     boot_id = models.CharField(max_length=64, blank=True, default="")
     pid = models.IntegerField()
+    process_started = models.BigIntegerField(null=True)
+    # No constraint: a run is removed without looking for workers that are long gone.
+    run = models.ForeignKey("Run", null=True, on_delete=models.DO_NOTHING, related_name="workers", db_constraint=False)
     started_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(db_index=True)
 
@@ -156,13 +169,21 @@ class Worker(models.Model):
 
 
 class Lane(models.Model):
-    """A run's targets whose hosts fall into one bucket, held by one worker at a time."""
+    """A run's targets whose hosts fall into one bucket, held by one worker at a time.
+
+    ``takeovers`` counts holders that were lost one after the other without a result in between; ``taken_with`` is how
+    many results there were at the last. ``suspect`` is the result that the lane was at, where it is fetched one target
+    at a time, and ``strikes`` how many processes ended at it.
+    """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="lanes")
     number = models.IntegerField()
     part = models.IntegerField(default=0)
     worker = models.ForeignKey(Worker, null=True, on_delete=models.SET_NULL, related_name="lanes")
     takeovers = models.IntegerField(default=0)
+    taken_with = models.BigIntegerField(default=0)
+    suspect = models.BigIntegerField(null=True)
+    strikes = models.SmallIntegerField(default=0)
     planned = models.BigIntegerField(default=0)
     succeeded = models.BigIntegerField(default=0)
     not_modified = models.BigIntegerField(default=0)
