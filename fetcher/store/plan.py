@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -12,11 +12,10 @@ from django.db.models import F
 from fetcher.engine import types
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.urls import fingerprint
-from fetcher.models import SHARD_SIZE, Lane, RejectedLine, Run, Shard, Target, lane_number
-from fetcher.secrets import derived_key, seal
+from fetcher.models import RejectedLine, Run, Target
+from fetcher.secrets import derived_key
 from fetcher.sources import Entry
-from fetcher.store import runs
-from fetcher.store.shards import Payload, Secrets, encode_payload
+from fetcher.store.lanes import Planned, ShardWriter
 from fetcher.store.sql import for_database, in_batches, insert_rows
 from fetcher.texts import clean_text
 
@@ -55,7 +54,7 @@ class Planner:
         self.rejected = 0
         self._position = 0
         self._seen = IdSet()
-        self._lanes: dict[int, int] = {}
+        self._shards = ShardWriter(run)
         self._key = derived_key("fingerprint")
 
     def add(self, entries: Sequence[Entry]) -> Counter[str]:
@@ -71,10 +70,9 @@ class Planner:
         with transaction.atomic():
             ids = self._target_ids(prints, targets)
             fresh = self._first_places([ids[mark] for mark in prints])
-            numbers = {host: lane_number(host) for host in {targets[index].host for index in fresh.values()}}
-            lanes = self._open_lanes(set(numbers.values()))
-            of_host = {host: lanes[number] for host, number in numbers.items()}
-            self._save_shards([(targets[index], pk, self._position + index) for pk, index in fresh.items()], of_host)
+            self._shards.write(
+                [self._planned(targets[index], pk, self._position + index) for pk, index in fresh.items()]
+            )
             insert_rows(
                 RejectedLine,
                 ("run", "source", "line", "value", "reason"),
@@ -92,7 +90,6 @@ class Planner:
         # Only now: what a transaction that failed has noted would be taken for known the next time.
         for pk in fresh:
             self._seen.add(pk)
-        self._lanes.update(lanes)
         self._position += len(targets)
         self.accepted += len(fresh)
         self.duplicates += duplicates
@@ -123,38 +120,9 @@ class Planner:
         )
         return ids | _ids(missing)
 
-    def _save_shards(self, placed: Sequence[tuple[types.Target, int, int]], lanes: dict[str, int]) -> None:
-        by_lane: dict[int, list[tuple[types.Target, int, int]]] = {}
-        for item in placed:
-            by_lane.setdefault(lanes[item[0].host], []).append(item)
-        rows = []
-        # In the order in which recording locks the lanes' rows: no deadlock between the two.
-        for lane, items in sorted(by_lane.items()):
-            for part in in_batches(items, SHARD_SIZE):
-                payload = self._payload(part)
-                rows.append((self.run, lane, len(part), encode_payload(payload)))
-        insert_rows(Shard, ("run", "lane", "size", "payload"), rows)
-        with connection.cursor() as cursor:  # a query of the ORM's for each of 256 lanes costs as much as all the rest
-            cursor.executemany(
-                "UPDATE fetcher_lane SET planned = planned + %s WHERE id = %s",
-                [(len(items), lane) for lane, items in sorted(by_lane.items())],
-            )
-
-    def _payload(self, part: Sequence[tuple[types.Target, int, int]]) -> Payload:
-        labels = [target.label for target, _, _ in part]
-        secrets: Secrets = {}
-        for place, (target, _, _) in enumerate(part):
-            if target.headers and (own := self._secrets(target)):
-                secrets[place] = own
-        if secrets:
-            runs.expect_secrets(self.run)
-        return Payload(
-            targets=[pk for _, pk, _ in part],
-            positions=[position for _, _, position in part],
-            labels=labels if any(label is not None for label in labels) else None,
-            retries=[place for place, (target, _, _) in enumerate(part) if target.retry] or None,
-            sealed=seal(secrets) if secrets else None,
-        )
+    def _planned(self, target: types.Target, pk: int, position: int) -> Planned:
+        secrets = self._secrets(target) if target.headers else ()
+        return Planned(pk, target.host, position, target.label, target.retry, secrets)
 
     def _secrets(self, target: types.Target) -> tuple[str, ...]:
         return tuple(value for name, value in target.headers if self._config.is_literal_secret(name, value))
@@ -166,15 +134,6 @@ class Planner:
             [name, None if self._config.is_literal_secret(name, value) else value] for name, value in target.headers
         ]
         return target.method, target.url, target.host, for_database(Target, "headers", headers), target.body
-
-    def _open_lanes(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return the row id for each lane number that the run has or now needs."""
-        missing = sorted(set(numbers) - self._lanes.keys())
-        if not missing:
-            return self._lanes
-        Lane.objects.bulk_create([Lane(run_id=self.run, number=number) for number in missing], ignore_conflicts=True)
-        found = Lane.objects.filter(run=self.run, number__in=missing, part=0)
-        return self._lanes | dict(found.values_list("number", "id"))
 
 
 def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) -> bytes:
