@@ -14,12 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 from django.db import DatabaseError, transaction
 
+from fetcher.causes import Cause
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.runner import fetch_all
@@ -35,6 +38,7 @@ from fetcher.sources import Entry, with_defaults
 from fetcher.store import leases, runs
 from fetcher.store.plan import Planner
 from fetcher.store.record import LaneLost, Recorder
+from fetcher.store.retry import RetryPlanner, create_retry
 from fetcher.store.shards import Place
 from fetcher.writer import Writer
 
@@ -85,8 +89,28 @@ async def fetch_list(
     async with Writer() as writer:
         options = options or RunOptions()
         execution = _Execution(config, options, writer, listener or Listener(), transport)
-        entries = with_defaults(iter(entries), method=options.method, data=options.data)
-        return await execution.execute(entries, label=label, source=source)
+        create = partial(runs.create_run, config, options, label=label, source=source)
+        return await execution.execute(create, with_defaults(iter(entries), method=options.method, data=options.data))
+
+
+async def fetch_failures(
+    parent: int,
+    causes: Sequence[Cause],
+    config: FetchConfig,
+    options: RunOptions,
+    *,
+    label: str = "",
+    listener: Listener | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> RunState:
+    """Fetch again what failed or was skipped in another run by these causes (none: by any), as one new run.
+
+    Everything else is as in ``fetch_list``; the targets are what they were, so ``method`` and ``data`` go unused.
+    """
+    check_environment(config.headers)
+    async with Writer() as writer:
+        execution = _Execution(config, options, writer, listener or Listener(), transport)
+        return await execution.execute(partial(create_retry, parent, causes, config, options, label=label))
 
 
 class _Execution:
@@ -110,9 +134,10 @@ class _Execution:
         self._run = 0
         self._worker = 0
 
-    async def execute(self, entries: Iterable[Entry], *, label: str, source: str) -> RunState:
+    async def execute(self, create: Callable[[], int], entries: Iterable[Entry] | None = None) -> RunState:
+        """Create the run and bring it to its end; without entries it is one over another run's failures."""
         try:
-            await self._writer(self._begin, label, source)
+            await self._writer(self._begin, create)
             self._progress.run = self._run
             self._listener.started(self._run)
             await self._fetch(entries)
@@ -120,7 +145,7 @@ class _Execution:
             state = await asyncio.shield(self._writer(self._end))
         return state
 
-    async def _fetch(self, entries: Iterable[Entry]) -> None:
+    async def _fetch(self, entries: Iterable[Entry] | None) -> None:
         options = self._options
         feed = LaneFeed(
             self._run,
@@ -146,7 +171,18 @@ class _Execution:
                     await sink.add(outcome)
             await planning
 
-    async def _plan(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
+    async def _plan(self, entries: Iterable[Entry] | None, feed: LaneFeed) -> None:
+        try:
+            if entries is None:
+                await self._plan_failures(feed)
+            else:
+                await self._plan_list(entries, feed)
+            await self._writer(runs.planned, self._run)
+            self._progress.planned = True
+        finally:
+            feed.end_of_plan()
+
+    async def _plan_list(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
         planner = Planner(self._run, config=self._config)
         reader = BufferedReader(entries)
         try:
@@ -154,17 +190,17 @@ class _Execution:
                 for entry in batch:
                     if entry.target is None:
                         self._listener.rejected(entry)
-                await self._writer(self._add, planner, batch)
-                self._progress.accepted = planner.accepted
-                self._progress.duplicates = planner.duplicates
-                self._progress.rejected = planner.rejected
+                await self._writer(self._note, planner, partial(planner.add, batch))
                 feed.planned()
                 await asyncio.sleep(0)  # let the feed have the writer first: what is planned should be fetched
-            await self._writer(runs.planned, self._run)
-            self._progress.planned = True
         finally:
             reader.stop()
-            feed.end_of_plan()
+
+    async def _plan_failures(self, feed: LaneFeed) -> None:
+        planner = await self._writer(RetryPlanner, self._run)
+        while await self._writer(self._note, planner, planner.add_more):
+            feed.planned()
+            await asyncio.sleep(0)
 
     async def _renew(self) -> None:
         while True:
@@ -174,16 +210,20 @@ class _Execution:
             except DatabaseError as exc:  # there is time for more tries before the lease is over
                 log.warning("run %s: the lease was not renewed: %s", self._run, exc)
 
-    def _add(self, planner: Planner, batch: list[Entry]) -> None:
-        """Plan a batch (in the writer thread)."""
-        accepted = planner.add(batch)
+    def _note(self, planner: Planner | RetryPlanner, plan: Callable[[], Counter[str] | None]) -> bool:
+        """Plan a step (in the writer thread) and count it; False where there was nothing more to plan."""
+        accepted = plan()
         if self._progress.work is not None:
-            self._progress.work.accepted(accepted)
+            self._progress.work.accepted(accepted or {})
+        self._progress.accepted = planner.accepted
+        self._progress.duplicates = planner.duplicates
+        self._progress.rejected = planner.rejected
+        return accepted is not None
 
     # In the writer thread, one after the other: however early a cancellation comes, the end finds what was begun.
 
-    def _begin(self, label: str, source: str) -> None:
-        self._run = runs.create_run(self._config, self._options, label=label, source=source)
+    def _begin(self, create: Callable[[], int]) -> None:
+        self._run = create()
         self._worker = leases.register_worker()
         runs.start(self._run)
 

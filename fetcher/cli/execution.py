@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -35,16 +35,31 @@ def run_list(
     config: FetchConfig,
     options: RunOptions | None = None,
     *,
-    stdout: OutputWrapper,
-    stderr: OutputWrapper,
     label: str = "",
     source: str = "",
+    **shown: Any,
+) -> Progress:
+    """Fetch a list with everything that a command shows of it; ``shown`` and how it ends are as with ``follow``."""
+    return follow(
+        lambda listener: fetch_list(entries, config, options, label=label, source=source, listener=listener),
+        source=source,
+        **shown,
+    )
+
+
+def follow(
+    begin: Callable[[Listener], Coroutine[Any, Any, RunState]],
+    *,
+    stdout: OutputWrapper,
+    stderr: OutputWrapper,
+    source: str,
     output: str = "summary",
     progress_style: str = "auto",
     exit_zero: bool = False,
 ) -> Progress:
-    """Fetch a list with everything that a command shows of it.
+    """Await what ``begin`` returns, a run of the service, with everything that a command shows of it.
 
+    ``source`` is where its targets come from, for people.
     Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
     reporter = Reporter(progress_style, raw_stream(stderr))
@@ -56,8 +71,7 @@ def run_list(
     progress = listener.progress
     ending = _Ending()
     with clear_errors(progress):
-        fetching = fetch_list(entries, config, options, label=label, source=source, listener=listener)
-        asyncio.run(_run(fetching, progress, reporter, ending))
+        asyncio.run(_run(begin(listener), progress, reporter, ending))
     with closed_pipe_is_fine():
         if output == "json":
             _print_document(out, progress)
@@ -176,6 +190,15 @@ def _print_document(stream: TextIO, progress: Progress) -> None:
             stream.write(separator + payloads.encode(item).decode())
             separator = ",\n"
     stream.write("\n]}\n")
+
+
+def print_no_run(stdout: OutputWrapper, output: str) -> None:
+    """Print what a program reads where there was nothing to make a run of: with ``json`` ``{"run": null, …}``."""
+    if output == "json":
+        with closed_pipe_is_fine():
+            out = raw_stream(stdout)
+            out.write(payloads.encode({"run": None, "summary": figures(Progress()), "items": []}).decode() + "\n")
+            out.flush()
 
 
 def _pages(run: int) -> Iterator[list[int]]:

@@ -39,16 +39,18 @@ class ShardWriter:
         by_lane: dict[int, list[Planned]] = {}
         for item in planned:
             by_lane.setdefault(lanes[numbers[item.host]], []).append(item)
-        rows = []
         # In the order in which recording locks the lanes' rows: no deadlock between the two.
-        for lane, items in sorted(by_lane.items()):
-            for part in in_batches(items, SHARD_SIZE):
-                rows.append((self._run, lane, len(part), encode_payload(self._payload(part))))
+        in_order = sorted(by_lane.items())
+        rows = [
+            (self._run, lane, len(part), encode_payload(self._payload(part)))
+            for lane, items in in_order
+            for part in in_batches(items, SHARD_SIZE)
+        ]
         insert_rows(Shard, ("run", "lane", "size", "payload"), rows)
         with connection.cursor() as cursor:  # a query of the ORM's for each of 256 lanes costs as much as all the rest
             cursor.executemany(
                 "UPDATE fetcher_lane SET planned = planned + %s WHERE id = %s",
-                [(len(items), lane) for lane, items in sorted(by_lane.items())],
+                [(len(items), lane) for lane, items in in_order],
             )
 
     def _payload(self, part: Sequence[Planned]) -> Payload:

@@ -167,8 +167,10 @@ def vacuum() -> None:
 
 
 def _over(now: datetime) -> RunQuerySet:
-    alive = Run.objects.alive(now - GRACE).values("id")
-    return Run.objects.exclude(state=RunState.PENDING).exclude(id__in=alive)
+    alive = Run.objects.alive(now - GRACE)
+    read = alive.filter(parent__isnull=False, planned_at__isnull=True)  # their failures, to be fetched again
+    over = Run.objects.exclude(state=RunState.PENDING).exclude(id__in=alive.values("id"))
+    return over.exclude(id__in=read.values("parent"))
 
 
 def _in_use(run: int) -> bool:

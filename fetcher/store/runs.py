@@ -38,7 +38,15 @@ class Secrets(msgspec.Struct, omit_defaults=True):
     data: bytes | None = None
 
 
-def create_run(config: FetchConfig, options: RunOptions | None = None, *, label: str = "", source: str = "") -> int:
+def create_run(
+    config: FetchConfig,
+    options: RunOptions | None = None,
+    *,
+    label: str = "",
+    source: str = "",
+    parent: int | None = None,
+    inputs: list[dict[str, Any]] | None = None,
+) -> int:
     """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``."""
     options = options or RunOptions()
     literal = any(config.is_literal_secret(*pair) for pair in config.headers)
@@ -46,6 +54,8 @@ def create_run(config: FetchConfig, options: RunOptions | None = None, *, label:
     run = Run.objects.create(
         label=clean_text(label)[:200],
         source=clean_text(source),
+        parent_id=parent,
+        inputs=inputs,
         options=dump_options(config, options),
         secrets=seal(secrets) if secrets != Secrets() else None,
     )
@@ -99,6 +109,14 @@ def load_options(run: Run) -> RunOptions:
     """Return the other options that a run was created with. Raises UnsealError, ConfigError."""
     options = {name: run.options[name] for name in _STORED if name in run.options}
     return RunOptions(data=_unsealed(run).data, **options)
+
+
+def wiped_headers(run: Run) -> list[str]:
+    """Return the names of a run's headers whose values were secret and are not stored any more: the run was over."""
+    if _unsealed(run).headers is not None:
+        return []
+    secret = frozenset(run.options["secret_headers"])
+    return [name for name, value in run.options["headers"] if value == REDACTED and name.lower() in secret]
 
 
 def _unsealed(run: Run) -> Secrets:

@@ -14,6 +14,7 @@ from fetcher.cli.execution import OUTPUTS, run_list
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
+from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
 from fetcher.sources import FORMATS, Entry, SourceError, open_arguments, open_source
 
 _EPILOG = """\
@@ -30,6 +31,7 @@ examples:
   manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' https://api.example.org/search
   manage.py fetch_urls --user-env API_LOGIN --no-body --no-conditional https://api.example.org/items
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
+  manage.py fetch_urls --retry-failed 12 --cause dns,timeout,http_status:5xx --max-attempts 8
 
 exit codes:
   0    every URL succeeded (or was not modified)
@@ -63,12 +65,13 @@ class Command(TrawlCommand):
             default="auto",
             help="what the files hold; auto: by name, then by content (default: auto)",
         )
-        parser.add_argument("--label", default="", help="a name for the run, to find it by")
+        parser.add_argument("--label", help="a name for the run, to find it by")
         parser.add_argument(
             "--plan",
             action="store_true",
             help="request and save nothing: show what would be fetched, by host, and how long it takes at least",
         )
+        add_retry_options(parser)
         add_request_options(parser)
         add_fetch_options(parser)
         group = parser.add_argument_group("output")
@@ -89,9 +92,12 @@ class Command(TrawlCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Fetch, and exit with the code that says how it went."""
-        config = config_from(options)
-        if len(options["label"]) > 200:
+        if len(options["label"] or "") > 200:
             raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        if is_retry(options):
+            retry_failed(options, stdout=self.stdout, stderr=self.stderr)
+            return
+        config = config_from(options)
         if options["plan"] and options["output"] == "ndjson":
             raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
@@ -115,7 +121,7 @@ class Command(TrawlCommand):
             entries,
             config,
             run_options,
-            label=options["label"],
+            label=options["label"] or "",
             source=source,
             output=options["output"],
             progress_style=options["progress"],
