@@ -6,6 +6,7 @@ The bound is what keeps a slow or paused host from filling the engine's look-ahe
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -184,15 +185,19 @@ class LaneFeed:
         wanted: list[Slot] = []
         for lane in hungry[:_REFILL]:
             while not lane.slots and lane.shards:
-                shard = lane.shards.popleft()
+                shard = lane.shards[0]
                 slots = shards.open_slots(shard)
                 if slots:
                     self._left[shard] = len(slots)
                     lane.slots.extend(slots)
                 else:
                     shards.mark_done([shard])
-            wanted += [lane.slots.popleft() for _ in range(min(share, len(lane.slots)))]
+                lane.shards.popleft()
+            wanted += itertools.islice(lane.slots, share)
+        # Shards and slots are taken once they are loaded: where the database fails, the same call is made again.
         for target in shards.load_targets(self._run, wanted, self._variant_of, conditional=self._conditional):
             place = target.key
             assert isinstance(place, Place)
-            self._lanes[place.lane].ready.append(target)
+            lane = self._lanes[place.lane]
+            lane.slots.popleft()
+            lane.ready.append(target)

@@ -21,6 +21,7 @@ import httpx
 from django.db import DatabaseError, transaction
 
 from fetcher.conf import fetcher_settings
+from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.runner import fetch_all
 from fetcher.engine.types import Outcome
@@ -53,13 +54,14 @@ class Listener:
     """What a caller wants to hear of.
 
     ``recorded`` gets the ids of results just saved and runs in the writer thread, so that it may read the database;
-    ``rejected`` gets lines that are no targets.
+    ``rejected`` gets lines that are no targets. ``message`` gets lines for the operator, in any thread.
     """
 
     progress: Progress = field(default_factory=Progress)
     started: Callable[[int], None] = lambda run: None
     rejected: Callable[[Entry], None] = lambda entry: None
     recorded: Callable[[list[int]], None] = lambda ids: None
+    message: Callable[[str], None] = lambda text: None
 
 
 async def fetch_list(
@@ -79,12 +81,14 @@ async def fetch_list(
     cancelled, what was fetched is saved and the run is left interrupted.
 
     Raises ConfigError before anything is saved, SourceError once what was accepted is fetched, DatabaseError where
-    nothing more can be saved.
+    nothing more can be saved, DiskNearlyFull where too little room is left.
     """
     check_environment(config.headers)
-    async with Writer() as writer:
-        options = options or RunOptions()
-        execution = _Execution(config, options, writer, listener or Listener(), transport)
+    options, listener = options or RunOptions(), listener or Listener()
+    disk = DiskWatch.of_run(keeps_bodies=options.keep_body)
+    disk.check()
+    async with Writer(waiting=listener.message) as writer:
+        execution = _Execution(config, options, writer, listener, disk, transport)
         entries = with_defaults(iter(entries), method=options.method, data=options.data)
         return await execution.execute(entries, label=label, source=source)
 
@@ -98,12 +102,14 @@ class _Execution:
         options: RunOptions,
         writer: Writer,
         listener: Listener,
+        disk: DiskWatch,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._config = config
         self._options = options
         self._writer = writer
         self._listener = listener
+        self._disk = disk
         self._progress = listener.progress
         self._progress.work = RemainingWork(Limits.of(config))
         self._transport = transport
@@ -112,13 +118,19 @@ class _Execution:
 
     async def execute(self, entries: Iterable[Entry], *, label: str, source: str) -> RunState:
         try:
-            await self._writer(self._begin, label, source)
+            # Once: whoever starts a run is told at once that the database is away.
+            await self._writer.once(self._begin, label, source)
             self._progress.run = self._run
             self._listener.started(self._run)
             await self._fetch(entries)
-        finally:
-            state = await asyncio.shield(self._writer(self._end))
-        return state
+        except BaseException:
+            self._writer.hurry()
+            try:
+                await asyncio.shield(self._writer(self._end))
+            except DatabaseError as exc:  # what came first is what is told; without an end the run is interrupted
+                log.info("run %s: its end was not saved: %s", self._run, exc)
+            raise
+        return await asyncio.shield(self._writer(self._end))
 
     async def _fetch(self, entries: Iterable[Entry]) -> None:
         options = self._options
@@ -137,7 +149,7 @@ class _Execution:
             extract=None if options.extract is None else parse_extract(options.extract),
             keep_bodies=options.keep_body,
         )
-        sink = _Sink(recorder, feed, self._writer, self._listener)
+        sink = _Sink(recorder, feed, self._writer, self._listener, self._disk)
         async with _background(self._plan(entries, feed)) as planning, _background(self._renew()):
             outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._progress.meter)
             async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
@@ -154,6 +166,7 @@ class _Execution:
                 for entry in batch:
                     if entry.target is None:
                         self._listener.rejected(entry)
+                self._disk.look()
                 await self._writer(self._add, planner, batch)
                 self._progress.accepted = planner.accepted
                 self._progress.duplicates = planner.duplicates
@@ -201,11 +214,12 @@ class _Sink:
     Leaving the context records what is left, also when it is left by an error or a cancellation.
     """
 
-    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, listener: Listener) -> None:
+    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, listener: Listener, disk: DiskWatch) -> None:
         self._recorder = recorder
         self._feed = feed
         self._writer = writer
         self._listener = listener
+        self._disk = disk
         self._batch: list[Outcome] = []
         self._bytes = 0
         self._saving: asyncio.Future[None] | None = None
@@ -214,20 +228,24 @@ class _Sink:
     async def __aenter__(self) -> _Sink:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if self._timer:
             self._timer.cancel()
+        if kind is not None:
+            self._writer.hurry()
         await asyncio.shield(asyncio.ensure_future(self._drain()))
 
     async def add(self, outcome: Outcome) -> None:
         """Take an outcome; waits while the batch before is still being recorded and this one is full.
 
-        Raises what went wrong when an earlier batch was recorded.
+        Raises what went wrong when an earlier batch was recorded, and DiskNearlyFull, which leaves room to record what
+        was taken.
         """
         self._batch.append(outcome)
         self._bytes += len(outcome.body or b"")
         if self._saving is not None and self._saving.done():
             self._saving.result()
+        self._disk.look()
         if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
             if self._saving is not None:
                 await asyncio.shield(self._saving)  # a cancellation is not for the batch
@@ -249,7 +267,7 @@ class _Sink:
         if not self._batch:
             return
         batch, self._batch, self._bytes = self._batch, [], 0
-        self._saving = self._writer(self._record, batch)
+        self._saving = self._writer(self._record, _Batch(batch))
 
     async def _drain(self) -> None:
         if self._saving is not None:
@@ -258,22 +276,36 @@ class _Sink:
         if self._saving is not None:
             await self._saving
 
-    def _record(self, batch: list[Outcome]) -> None:
-        """Record a batch (in the writer thread)."""
-        done = self._feed.finished_shards(batch)
-        while batch:
+    def _record(self, batch: _Batch) -> None:
+        """Record a batch, and go on where a call before was left (in the writer thread)."""
+        if batch.done is None:
+            batch.done = self._feed.finished_shards(batch.outcomes)
+        while batch.recorded is None:
             try:
-                ids = self._recorder.record(batch, done=done)
+                batch.recorded = self._recorder.record(batch.outcomes, done=batch.done)
             except LaneLost as lost:
                 log.warning("run %s: %s", self._listener.progress.run, lost)
                 self._feed.drop(lost.lanes)
-                batch = [outcome for outcome in batch if _place(outcome).lane not in lost.lanes]
-                kept = {_place(outcome).shard for outcome in batch}
-                done = [shard for shard in done if shard in kept]
-                continue
-            self._listener.progress.saved(batch)
-            self._listener.recorded(ids)
-            return
+                batch.leave_out(lost.lanes)
+            else:
+                self._listener.progress.saved(batch.outcomes)
+        self._listener.recorded(batch.recorded)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Outcomes to record, and how far that came: the shards that they complete, then the results' ids."""
+
+    outcomes: list[Outcome]
+    done: list[int] | None = None
+    recorded: list[int] | None = None
+
+    def leave_out(self, lanes: Iterable[int]) -> None:
+        """Forget what belongs to these lanes."""
+        lost = frozenset(lanes)
+        self.outcomes = [outcome for outcome in self.outcomes if _place(outcome).lane not in lost]
+        kept = {_place(outcome).shard for outcome in self.outcomes}
+        self.done = [shard for shard in self.done or () if shard in kept]
 
 
 def _place(outcome: Outcome) -> Place:

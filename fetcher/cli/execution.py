@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from fetcher import payloads
-from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
 from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
 from fetcher.cli.summary import figures, print_summary
+from fetcher.database_errors import describe
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Result, Run, RunState
 from fetcher.options import RunOptions
@@ -50,7 +50,7 @@ def run_list(
     reporter = Reporter(progress_style, raw_stream(stderr))
     out = raw_stream(stdout)
     use_utf8(out)
-    listener = Listener(rejected=Rejections(reporter))
+    listener = Listener(rejected=Rejections(reporter), message=reporter.message)
     if output == "ndjson":
         listener.recorded = _Printer(out).print_results
     progress = listener.progress
@@ -94,10 +94,8 @@ def clear_errors(progress: Progress | None = None) -> Iterator[None]:
         yield
     except (ConfigError, UnsealError) as exc:
         raise CommandError(str(exc)) from None
-    except DatabaseError as exc:
-        raise CommandError(f"{_run_of(progress)}the database cannot be used: {first_line(exc)}") from exc
-    except OSError as exc:  # the file storage of large bodies
-        raise CommandError(f"{_run_of(progress)}{first_line(exc)}") from exc
+    except (DatabaseError, InterfaceError, OSError) as exc:  # OSError: a full disk, the file storage of large bodies
+        raise CommandError(f"{_run_of(progress)}{describe(exc)}") from exc
     except KeyboardInterrupt:  # the second one, which stops at once
         raise SystemExit(128 + signal.SIGINT) from None
 
