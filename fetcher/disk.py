@@ -13,6 +13,7 @@ import itertools
 import shutil
 import stat
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,14 +24,14 @@ from fetcher.conf import Settings, fetcher_settings
 
 EVERY = 1.0
 """Seconds between two looks while a run goes on."""
-PLANNED_BYTES = 160
-"""Bytes that a new URL takes in SQLite once it is planned, at least."""
-RESULT_BYTES = 250
-"""Bytes that its result takes, at least. Bodies come on top, and cannot be foreseen.
+NEW_BYTES = 400
+"""Bytes that a new URL takes in SQLite once it was fetched, its body's content not counted."""
+KNOWN_BYTES = 100
+"""Bytes that a URL takes which was fetched before and has not changed.
 
-Both were measured by planning and recording 50,000 URLs of 30 characters on as many hosts as there are lanes, each
-result with its own representation and a short detail, and dividing the growth of the file; then rounded down. See
-``tests/fetcher/test_disk.py``, which measures the same with fewer.
+The first was measured by planning and recording 50,000 URLs of 28 characters on 256 hosts, each answered with three
+headers and a body of its own of which only the hash is kept, and dividing the growth of the file: 110 bytes for
+planning one, 337 for its result; then rounded down. ``tests/fetcher/test_disk.py`` measures the same with fewer.
 """
 _SAMPLE = 64 * 2**10
 _GZIP = b"\x1f\x8b"
@@ -127,47 +128,30 @@ def mebibytes(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def room_for(new: int, results: int) -> int:
-    """Return the bytes that planning new URLs and recording results takes in SQLite, at least; 0 for others."""
-    return new * PLANNED_BYTES + results * RESULT_BYTES if sqlite_file() is not None else 0
+def room_for(new: int, known: int = 0) -> int | None:
+    """Return the bytes that so many URLs take in SQLite, about and at least; None where another database is used."""
+    return None if sqlite_file() is None else new * NEW_BYTES + known * KNOWN_BYTES
 
 
-def urls_in(path: Path) -> int:
-    """Return how many URLs a list has, judged by its size and its first 64 KiB; 0 where that says nothing.
+def urls_in(lists: Iterable[Path]) -> int:
+    """Return about how many URLs these files have, judged by their sizes and the first 64 KiB of each.
 
-    Only regular files are looked at, since what is read from others is gone.
+    Only regular files are looked at, since what is read from others is gone; what cannot be read counts nothing.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or not status.st_size:
-            return 0
-        with path.open("rb") as file:
-            head, size = file.read(_SAMPLE), status.st_size
-        if head.startswith(_GZIP):
-            with gzip.open(path) as packed:
-                head, size = packed.read(_SAMPLE), size * _GZIP_FACTOR
-    except (OSError, EOFError, ValueError):  # whoever reads it next says so
-        return 0
-    size = max(size, len(head))
-    marks = max(head.count(mark) for mark in _MARKS)
-    lines = marks or sum(1 for line in head.splitlines() if line.strip() and not line.startswith(b"#"))
-    return size * lines // len(head) if head else 0
+    return sum(map(_urls_in, lists))
 
 
-def shortage(urls: int) -> str | None:
+def shortage(new: int, known: int = 0) -> str | None:
     """Return the warning that there is too little room for so many URLs, None where there is enough.
 
-    A bound from below, since bodies are not counted; and many URLs may be known already, so it is no error.
+    Bodies are not counted, and what is taken for new may be known already: it is no error.
     """
-    folder, reserve = database_folder(), fetcher_settings().disk_reserve
-    if folder is None or not reserve or not urls:
-        return None
-    needed, left = room_for(urls, urls), free_bytes(folder)
-    if left >= needed + reserve:
+    folder, reserve, needed = database_folder(), fetcher_settings().disk_reserve, room_for(new, known)
+    if folder is None or not reserve or not needed or (left := free_bytes(folder)) >= needed + reserve:
         return None
     return (
-        f"warning: about {urls:,} URLs take at least {mebibytes(needed)} in the database, bodies not counted, and the "
-        f"disk of {folder} has {mebibytes(left)} left; the run stops when {mebibytes(reserve)} are left "
+        f"warning: about {new + known:,} URLs take at least {mebibytes(needed)} of the database, without bodies; the "
+        f"disk of {folder} has {mebibytes(left)} left, and a run stops when {mebibytes(reserve)} are "
         "(FETCHER_DISK_RESERVE)"
     )
 
@@ -180,3 +164,21 @@ def _existing(folder: Path) -> Path:
 
 def _on_different_disks(folders: Iterable[Path]) -> list[Path]:
     return list({folder.stat().st_dev: folder for folder in reversed(list(folders))}.values())
+
+
+def _urls_in(path: Path) -> int:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return 0
+        with path.open("rb") as file:
+            head, size = file.read(_SAMPLE), status.st_size
+        if head.startswith(_GZIP):
+            with gzip.open(path) as packed:
+                head, size = packed.read(_SAMPLE), size * _GZIP_FACTOR
+    except (OSError, EOFError, ValueError, zlib.error):  # whoever reads it next says so
+        return 0
+    size = max(size, len(head))
+    marks = max(head.count(mark) for mark in _MARKS)
+    lines = marks or sum(1 for line in head.splitlines() if line.strip() and not line.startswith(b"#"))
+    return size * lines // len(head) if head else 0

@@ -201,11 +201,13 @@ class _Execution:
         runs.start(self._run)
 
     def _end(self) -> RunState:
+        if not self._run:
+            return RunState.PENDING
         # Together: a run without a worker that is not over yet would be shown as interrupted.
         with transaction.atomic():
             if self._worker:
                 leases.let_go(self._worker)
-            return runs.finish(self._run) if self._run else RunState.PENDING
+            return runs.finish(self._run)
 
 
 class _Sink:

@@ -101,7 +101,9 @@ class Writer:
     def _try(self, call: Callable[[], R]) -> R:
         if self._hurry.is_set() and connection.vendor == "sqlite":
             with connection.cursor() as cursor:
-                cursor.execute(f"PRAGMA busy_timeout = {_HURRIED}")
+                cursor.execute("PRAGMA busy_timeout")
+                if cursor.fetchone()[0] > _HURRIED:
+                    cursor.execute(f"PRAGMA busy_timeout = {_HURRIED}")
         return call()
 
     def _left(self) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 
 from fetcher import payloads
 from fetcher.cli.progress import Reporter
@@ -58,6 +58,7 @@ def run_list(
     with clear_errors(progress):
         fetching = fetch_list(entries, config, options, label=label, source=source, listener=listener)
         asyncio.run(_run(fetching, progress, reporter, ending))
+        connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
     with closed_pipe_is_fine():
         if output == "json":
             _print_document(out, progress)

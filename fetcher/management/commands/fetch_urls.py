@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -14,6 +15,7 @@ from fetcher.cli.execution import OUTPUTS, run_list
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
+from fetcher.disk import shortage, urls_in
 from fetcher.sources import FORMATS, Entry, SourceError, open_arguments, open_source
 
 _EPILOG = """\
@@ -100,6 +102,8 @@ class Command(TrawlCommand):
             entries, source = _open_sources(options["urls"], options["file"], options["format"])
         except SourceError as exc:
             raise CommandError(str(exc)) from None
+        if warning := shortage(urls_in([Path(path) for path in options["file"] if path != "-"])):
+            self.stderr.write(warning)
         if options["plan"]:
             show_plan(
                 entries,
