@@ -11,6 +11,9 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from filelock import FileLock, Timeout
 
+from fetcher.database_errors import describe
+from fetcher.disk import sqlite_file
+
 _LOCK_TIMEOUT = 120.0
 
 
@@ -22,22 +25,15 @@ def ensure_database() -> None:
     that cannot be reached, or that was not migrated.
     """
     try:
-        path = _sqlite_file()
+        path = sqlite_file()
         if path is not None and (_lock_file(path).exists() or _is_empty(path)):
             _create(path)
         missing = _missing_migrations()
     except DatabaseError as exc:
-        raise CommandError(f"the database cannot be used: {first_line(exc)} (check DATABASE_URL)") from None
+        raise CommandError(f"{describe(exc)} (check DATABASE_URL)") from None
     if missing:
         word = "migration is" if missing == 1 else "migrations are"
         raise CommandError(f"the database is not up to date: {missing} {word} missing. Run: python manage.py migrate")
-
-
-def _sqlite_file() -> Path | None:
-    if connection.vendor != "sqlite":
-        return None
-    name = str(connection.settings_dict["NAME"])
-    return None if name.startswith(("file:", ":memory:")) else Path(name)
 
 
 def _lock_file(path: Path) -> Path:
@@ -70,8 +66,3 @@ def _create(path: Path) -> None:
 def _missing_migrations() -> int:
     executor = MigrationExecutor(connection)
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-
-
-def first_line(exc: BaseException) -> str:
-    """Return the first line of an error's text, or its name where it has none."""
-    return next(iter(str(exc).strip().splitlines()), type(exc).__name__)

@@ -50,6 +50,10 @@ class Settings:
     """Whether runs store the content of bodies; without it headers, figures and the hash are kept."""
     conditional: bool = True
     """Whether runs send known validators, to learn that nothing changed."""
+    database_patience: float = 300.0
+    """Seconds that a run waits for a database that is away or locked; 0: it does not wait."""
+    disk_reserve: int = 64 * 2**20
+    """Bytes of free disk below which no run begins or goes on; 0: nobody looks."""
 
     grace: float = 10.0
     """Seconds that requests in flight have to finish once a run is interrupted."""
@@ -60,6 +64,8 @@ class Settings:
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
         check_count("page_limit", self.page_limit, least=1)
+        check_seconds("database_patience", self.database_patience, zero=True)
+        check_count("disk_reserve", self.disk_reserve, least=0)
         for name in ("keep_body", "conditional"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(name, f"must be true or false, not {getattr(self, name)!r}")
@@ -139,6 +145,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "grace": parse_number,
     "keep_body": _yes_or_no,
     "conditional": _yes_or_no,
+    "database_patience": parse_number,
+    "disk_reserve": parse_size,
 }
 
 

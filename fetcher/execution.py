@@ -12,6 +12,7 @@ import httpx
 from django.db import DatabaseError
 
 from fetcher.conf import fetcher_settings
+from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
 from fetcher.engine.runner import Meter, fetch_all
@@ -42,6 +43,7 @@ class Execution:
         *,
         writer: Writer,
         control: Control,
+        disk: DiskWatch,
         meter: Meter,
         saved: Saved,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -52,6 +54,7 @@ class Execution:
         self._options = options
         self._writer = writer
         self._control = control
+        self._disk = disk
         self._meter = meter
         self._saved = saved
         self._transport = transport
@@ -77,7 +80,7 @@ class Execution:
             extract=None if options.extract is None else parse_extract(options.extract),
             keep_bodies=options.keep_body,
         )
-        sink = Sink(recorder, feed, self._writer, self._saved)
+        sink = Sink(recorder, feed, self._writer, self._disk, self._saved)
         outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._meter, control=self._control)
         async with background(planning(feed)) as planned, background(self._renew()):
             self._control.listen(lambda: _cancel_once_stopped(planned, self._control))

@@ -9,6 +9,7 @@ more than its share, and gives back what is more than its own.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 
@@ -60,6 +61,7 @@ class LaneFeed:
         self._lanes: dict[int, Lane] = {}
         self._turn: deque[Lane] = deque()
         self._suspects = Suspects(worker, writer)
+        self._acquitted: list[Lane] = []
         self._elsewhere = 0
         self._news = asyncio.Event()
         self._stale = True
@@ -155,6 +157,9 @@ class LaneFeed:
 
     def _look(self) -> None:
         """See which lanes and shards there are now."""
+        while self._acquitted:
+            leases.acquit(self._worker, self._acquitted[-1].held.id)
+            self._acquitted.pop()
         holding = leases.hold_lanes(self._run, self._worker, self._watch)
         self._elsewhere = max(0, holding.elsewhere)
         held = {lane.id: lane for lane in holding.lanes}
@@ -214,18 +219,21 @@ class LaneFeed:
         wanted: list[Slot] = []
         for lane in hungry[:_REFILL]:
             while not lane.slots and lane.shards:
-                shard = lane.shards.popleft()
+                shard = lane.shards[0]
                 slots = shards.open_slots(shard)
                 if slots:
                     lane.left[shard] = len(slots)
                     lane.slots.extend(slots)
                 else:
                     shards.mark_done([shard])
-            wanted += [lane.slots.popleft() for _ in range(min(share, len(lane.slots)))]
+                lane.shards.popleft()
+            wanted += itertools.islice(lane.slots, share)
         for target in shards.load_targets(self._run, wanted, self._variant_of, conditional=self._conditional):
             place = target.key
             assert isinstance(place, Place)
-            self._lanes[place.lane].ready.append(target)
+            lane = self._lanes[place.lane]
+            lane.slots.popleft()
+            lane.ready.append(target)
 
     def finished_shards(self, outcomes: Iterable[Outcome]) -> list[int]:
         """Return the shards of which these outcomes, which are about to be recorded, are the last."""
@@ -245,8 +253,8 @@ class LaneFeed:
             if not lane.left[place.shard]:
                 del lane.left[place.shard]
                 if lane.careful:
-                    leases.acquit(self._worker, lane.held.id)
                     lane.careful = False
+                    self._acquitted.append(lane)
 
     def drop(self, outcomes: Iterable[Outcome], lost: Iterable[int]) -> None:
         """Note that these outcomes are thrown away, and stop feeding their lanes: another worker has them."""

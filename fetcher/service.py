@@ -13,16 +13,19 @@ save beside this one (``fetcher.team``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import httpx
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, transaction
 
 from fetcher.causes import Cause
 from fetcher.conf import fetcher_settings
+from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
 from fetcher.estimate import Limits, RemainingWork
@@ -38,6 +41,8 @@ from fetcher.store.plan import Planner
 from fetcher.store.retry import RetryPlanner, create_retry, is_retry
 from fetcher.team import Team
 from fetcher.writer import Writer
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds for which a run that is resumed is waited for, where processes are still working on it."""
@@ -97,12 +102,11 @@ async def fetch_list(
     is saved and the run is left interrupted.
 
     Raises ConfigError before anything is saved, SourceError once what was accepted is fetched, DatabaseError where
-    nothing more can be saved.
+    nothing more can be saved, DiskNearlyFull where too little room is left.
     """
     check_environment(config.headers)
-    async with Writer() as writer:
-        lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
-        options = options or RunOptions()
+    options = options or RunOptions()
+    async with _leading(options.keep_body, listener, transport, control, workers) as lead:
         inputs = entries.dump() if isinstance(entries, Inputs) else None
         create = partial(runs.create_run, config, options, label=label, source=source, inputs=inputs)
         return await lead.run(lambda: lead.begin(create, config, options, entries))
@@ -125,8 +129,7 @@ async def fetch_failures(
     Everything else is as in ``fetch_list``; the targets are what they were, so ``method`` and ``data`` go unused.
     """
     check_environment(config.headers)
-    async with Writer() as writer:
-        lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
+    async with _leading(options.keep_body, listener, transport, control, workers) as lead:
         create = partial(create_retry, parent, causes, config, options, label=label)
         return await lead.run(lambda: lead.begin(create, config, options))
 
@@ -144,9 +147,23 @@ async def resume_run(
     Reading goes on where it ended. Raises NotResumable, UnsealError and ConfigError before anything is done,
     SourceError once what was accepted is fetched, where the rest cannot be read, and otherwise as ``fetch_list`` does.
     """
-    async with Writer() as writer:
-        lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
+    async with _leading(True, listener, transport, control, workers) as lead:
         return await lead.run(lambda: lead.take_up(run))
+
+
+@contextlib.asynccontextmanager
+async def _leading(
+    keeps_bodies: bool,
+    listener: Listener | None,
+    transport: httpx.AsyncBaseTransport | None,
+    control: Control | None,
+    workers: int,
+) -> AsyncIterator[_Lead]:
+    disk = DiskWatch.of_run(keeps_bodies=keeps_bodies)
+    disk.check()
+    listener = listener or Listener()
+    async with Writer(waiting=listener.message) as writer:
+        yield _Lead(writer, disk, listener, transport, control or Control(), workers)
 
 
 class _Lead:
@@ -155,12 +172,14 @@ class _Lead:
     def __init__(
         self,
         writer: Writer,
+        disk: DiskWatch,
         listener: Listener,
         transport: httpx.AsyncBaseTransport | None,
         control: Control,
         workers: int,
     ) -> None:
         self._writer = writer
+        self._disk = disk
         self._listener = listener
         self._progress = listener.progress
         self._transport = transport
@@ -181,8 +200,14 @@ class _Lead:
             self._progress.run = self._run
             self._listener.started(self._run)
             await self._work()
-        finally:
-            state = await asyncio.shield(self._writer(self._end))
+        except BaseException:
+            self._writer.hurry()
+            try:
+                await asyncio.shield(self._writer(self._end))
+            except (DatabaseError, InterfaceError) as exc:  # what came first is what is told
+                log.info("run %s: its end was not saved: %s", self._run, exc)
+            raise
+        state = await asyncio.shield(self._writer(self._end))
         if self._lost is not None and not self._control.stopped:
             raise self._lost
         return state
@@ -198,7 +223,8 @@ class _Lead:
         self._config, self._options, self._entries = config, options, entries
         self._failures = entries is None
         self._progress.work = RemainingWork(Limits.of(config))
-        await self._writer(self._begin, create)
+        # Once: whoever starts a run is told at once that the database is away.
+        await self._writer.once(self._begin, create)
 
     async def take_up(self, run: int) -> None:
         """Go on with a run that was interrupted. One whose processes are just ending is waited for."""
@@ -206,7 +232,7 @@ class _Lead:
         patient_until = clock() + PATIENCE
         while True:
             try:
-                found = await self._writer(self._take_up, run)
+                found = await self._writer.once(self._take_up, run)
             except runs.RunBusy:
                 if clock() >= patient_until:
                     raise
@@ -224,6 +250,7 @@ class _Lead:
             self._options,
             writer=self._writer,
             control=self._control,
+            disk=self._disk,
             meter=self._progress.meter,
             saved=self._saved,
             transport=self._transport,
@@ -320,11 +347,12 @@ class _Lead:
         self._listener.recorded(ids)
 
     def _end(self) -> RunState:
+        if not self._run:
+            return RunState.PENDING
         # Together: a run without a worker that is not over yet would be shown as interrupted.
         with transaction.atomic():
-            if self._worker:
-                leases.let_go(self._worker)
-            return runs.finish(self._run) if self._run else RunState.PENDING
+            leases.let_go(self._worker)
+            return runs.finish(self._run)
 
 
 def _end_of(run: Run) -> str:

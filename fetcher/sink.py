@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from fetcher.disk import DiskWatch
 from fetcher.engine.types import Outcome
 from fetcher.feed import LaneFeed, place_of
 from fetcher.progress import Tally
@@ -31,10 +33,11 @@ class Sink:
     Leaving the context records what is left, also when it is left by an error or a cancellation.
     """
 
-    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, saved: Saved) -> None:
+    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, disk: DiskWatch, saved: Saved) -> None:
         self._recorder = recorder
         self._feed = feed
         self._writer = writer
+        self._disk = disk
         self._saved = saved
         self._batch: list[Outcome] = []
         self._bytes = 0
@@ -44,18 +47,22 @@ class Sink:
     async def __aenter__(self) -> Sink:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if self._timer:
             self._timer.cancel()
+        if kind is not None:
+            self._writer.hurry()
         await asyncio.shield(asyncio.ensure_future(self._drain()))
 
     async def add(self, outcome: Outcome) -> None:
         """Take an outcome; waits while the batch before is still being recorded and this one is full.
 
-        Raises what went wrong when an earlier batch was recorded.
+        Raises what went wrong when an earlier batch was recorded, and DiskNearlyFull, which leaves room to record what
+        was taken.
         """
         self._batch.append(outcome)
         self._bytes += len(outcome.body or b"")
+        self._disk.look()
         if self._saving is not None and self._saving.done():
             self._saving.result()
         if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
@@ -79,7 +86,7 @@ class Sink:
         if not self._batch:
             return
         batch, self._batch, self._bytes = self._batch, [], 0
-        self._saving = self._writer(self._record, batch)
+        self._saving = self._writer(self._record, _Batch(batch))
 
     async def _drain(self) -> None:
         if self._saving is not None:
@@ -88,17 +95,29 @@ class Sink:
         if self._saving is not None:
             await self._saving
 
-    def _record(self, batch: Sequence[Outcome]) -> None:
-        """Record a batch (in the writer thread); outcomes of lanes that were lost are thrown away."""
-        while batch:
+    def _record(self, batch: _Batch) -> None:
+        """Record a batch, or go on where a call before was left; outcomes of lanes that were lost are thrown away."""
+        while batch.outcomes and not batch.recorded:
             try:
-                self._recorder.record(batch, done=self._feed.finished_shards(batch))
+                self._recorder.record(batch.outcomes, done=self._feed.finished_shards(batch.outcomes))
             except LaneLost as lost:
                 log.warning("%s", lost)
-                self._feed.drop([outcome for outcome in batch if place_of(outcome).lane in lost.lanes], lost.lanes)
-                batch = [outcome for outcome in batch if place_of(outcome).lane not in lost.lanes]
-                continue
-            self._feed.recorded(batch)
+                self._feed.drop([one for one in batch.outcomes if place_of(one).lane in lost.lanes], lost.lanes)
+                batch.outcomes = [one for one in batch.outcomes if place_of(one).lane not in lost.lanes]
+            else:
+                self._feed.recorded(batch.outcomes)
+                batch.recorded = True
+                batch.tally = Tally.of(batch.outcomes)
+        if batch.outcomes:
             # All of them, not only what was new: a connection lost while it committed may have recorded them before.
-            self._saved([place_of(outcome).result for outcome in batch], Tally.of(batch))
-            return
+            tally, batch.tally = batch.tally, Tally()
+            self._saved([place_of(outcome).result for outcome in batch.outcomes], tally)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Outcomes to record, and how far that came; their ``tally`` is told once."""
+
+    outcomes: list[Outcome]
+    recorded: bool = False
+    tally: Tally = field(default_factory=Tally)

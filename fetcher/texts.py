@@ -15,6 +15,11 @@ def clean_text(text: str) -> str:
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def clean_json(value: Any) -> Any:
     """Return a JSON value that can be stored and sent anywhere.
 

@@ -18,10 +18,11 @@ import msgspec
 if __name__ == "__main__":
     django.setup()  # the models, imported below, need it
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
-from fetcher.bootstrap import first_line
 from fetcher.conf import fetcher_settings
+from fetcher.database_errors import describe
+from fetcher.disk import DiskWatch
 from fetcher.engine.config import ConfigError
 from fetcher.engine.control import Control
 from fetcher.engine.runner import Meter
@@ -66,6 +67,7 @@ class Worker:
                     options,
                     writer=writer,
                     control=self._control,
+                    disk=DiskWatch.of_run(keeps_bodies=options.keep_body),
                     meter=self._meter,
                     saved=self._report,
                 )
@@ -73,8 +75,12 @@ class Worker:
                 async with background(self._listen()), background(self._keep_reporting(writer)):
                     with contextlib.suppress(asyncio.CancelledError):
                         await self._work
-            finally:
-                await writer(leases.let_go, worker)
+            except BaseException:
+                writer.hurry()
+                with contextlib.suppress(DatabaseError, InterfaceError):  # what came first is what is told
+                    await asyncio.shield(writer(leases.let_go, worker))
+                raise
+            await writer(leases.let_go, worker)
         return self._code
 
     async def _wait_for_plan(self, feed: LaneFeed) -> None:
@@ -128,8 +134,11 @@ def main(arguments: list[str]) -> int:
     run, size = map(int, arguments)
     try:
         return asyncio.run(_live(run, size))
-    except (ConfigError, UnsealError, DatabaseError, OSError) as exc:
-        sys.stderr.write(f"worker of run {run}: {first_line(exc)}\n")
+    except (ConfigError, UnsealError) as exc:
+        sys.stderr.write(f"a worker of run {run} ends: {exc}\n")
+        return 1
+    except (DatabaseError, InterfaceError, OSError) as exc:
+        sys.stderr.write(f"a worker of run {run} ends: {describe(exc)}\n")
         return 1
 
 

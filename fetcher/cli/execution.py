@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, connection
 
 from fetcher import payloads
-from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
 from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
 from fetcher.cli.summary import figures, print_summary
 from fetcher.cli.text import count, program
 from fetcher.conf import fetcher_settings
+from fetcher.database_errors import describe
 from fetcher.engine.config import ConfigError
 from fetcher.engine.control import Control
 from fetcher.models import Result, Run, RunState
@@ -67,6 +67,7 @@ def follow(
     ending = _Ending()
     with clear_errors(progress):
         asyncio.run(_run(execution, listener, reporter, ending))
+        connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
     with clear_errors(progress), closed_pipe_is_fine():
         if output == "json" and progress.run:
             _print_document(out, progress)
@@ -121,11 +122,8 @@ def clear_errors(progress: Progress | None = None) -> Iterator[None]:
         yield
     except (ConfigError, UnsealError) as exc:
         raise CommandError(str(exc)) from None
-    except DatabaseError as exc:
-        text = f"{_run_of(progress)}the database cannot be used: {first_line(exc)}"
-        raise CommandError(text + _resumable(progress)) from exc
-    except OSError as exc:  # the file storage of large bodies
-        raise CommandError(f"{_run_of(progress)}{first_line(exc)}" + _resumable(progress)) from exc
+    except (DatabaseError, InterfaceError, OSError) as exc:  # OSError: a full disk, the file storage of large bodies
+        raise CommandError(f"{_run_of(progress)}{describe(exc)}{_resumable(progress)}") from exc
 
 
 def _resumable(progress: Progress | None) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 
-from fetcher.bootstrap import ensure_database, first_line
+from fetcher.bootstrap import ensure_database
 from fetcher.cli.streams import closed_pipe_is_fine
+from fetcher.database_errors import describe
 from fetcher.models import Run
 from fetcher.payloads import RunItem, run_items
 
@@ -27,7 +28,7 @@ def asking() -> Iterator[None]:
         with closed_pipe_is_fine():
             yield
     except DatabaseError as exc:
-        raise CommandError(f"the database cannot be used: {first_line(exc)}") from exc
+        raise CommandError(describe(exc)) from exc
 
 
 def run_reference(text: str) -> int | None:

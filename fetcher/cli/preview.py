@@ -12,11 +12,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fetcher import disk
 from fetcher.cli.execution import SOME_FAILED, Rejections, clear_errors
 from fetcher.cli.progress import Reporter
 from fetcher.cli.streams import closed_pipe_is_fine, raw_stream, use_utf8
 from fetcher.cli.summary import print_parts
-from fetcher.cli.text import count, duration
+from fetcher.cli.text import count, duration, size
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
 from fetcher.preview import HostPreview, Preview, preview
@@ -65,6 +66,7 @@ def document(found: Preview) -> dict[str, Any]:
         "conditional": found.conditional,
         "at_least_ms": _ms(found.at_least),
         "estimate_ms": _ms(found.estimate),
+        "database_bytes": _database_bytes(found),
         "earlier_results": found.samples,
         "earlier_hosts": found.sampled_hosts,
         "busiest": [
@@ -78,6 +80,10 @@ def document(found: Preview) -> dict[str, Any]:
             for host in found.busiest
         ],
     }
+
+
+def _database_bytes(found: Preview) -> int | None:
+    return disk.room_for(found.targets - found.known, found.known)
 
 
 def _ms(seconds: float | None) -> float | None:
@@ -131,6 +137,8 @@ def _times(found: Preview, config: FetchConfig) -> Table:
         table.add_row("Probably", f"{duration(found.estimate)} (by {based})")
     else:
         table.add_row("Probably", "not known: nothing was fetched from these hosts before")
+    if needed := _database_bytes(found):
+        table.add_row("Database", f"about {size(needed)} more, bodies not counted")
     return table
 
 

@@ -12,12 +12,12 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from fetcher.bootstrap import first_line
 from fetcher.cli.runs import print_runs
 from fetcher.cli.text import count, size
 from fetcher.models import Run
 from fetcher.payloads import run_items
 from fetcher.store import prune as store
+from fetcher.texts import first_line
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SHOWN = 50

@@ -61,12 +61,13 @@ class Recorder:
         self._settings = settings
         self._extract = extract
         self._keep_bodies = keep_bodies
+        self._unsure: set[int] = set()
 
     def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[int]:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
 
-        Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection.
-        Raises LaneLost.
+        Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection; the
+        results of a commit whose answer was lost then are new ones. Raises LaneLost.
         """
         # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
         contents = {
@@ -78,6 +79,7 @@ class Recorder:
         found = dict(zip(map(id, outcomes), extracted, strict=True))
         with transaction.atomic():
             recorded = _recorded([_place(outcome).result for outcome in outcomes])
+            ours = recorded & self._unsure
             fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]
             self._count(fresh)
             bodies = save_bodies(
@@ -98,7 +100,9 @@ class Recorder:
             insert_rows(Result, _FIELDS, rows)
             if done:
                 mark_done(done)
-        return [_place(outcome).result for outcome in fresh]
+            self._unsure = ours | {_place(outcome).result for outcome in fresh}
+        new, self._unsure = self._unsure, set()
+        return [pk for outcome in outcomes if (pk := _place(outcome).result) in new]
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         """Add to the lanes' counters, which also proves that the lanes are still ours."""

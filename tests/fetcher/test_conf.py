@@ -43,6 +43,8 @@ OWN: dict[str, tuple[str, Any]] = {
     "list_environment": ("API_TOKEN, OTHER", frozenset({"API_TOKEN", "OTHER"})),
     "keep_body": ("no", False),
     "conditional": ("False", False),
+    "database_patience": ("0", 0),
+    "disk_reserve": ("1GiB", 2**30),
 }
 
 
@@ -120,6 +122,10 @@ def test_an_override_goes_before_the_setting(settings: Settings) -> None:
         ("page_limit", -1),
         ("body_file_threshold", "big"),
         ("body_storage", 7),
+        ("database_patience", "-1"),
+        ("database_patience", "inf"),
+        ("disk_reserve", "some"),
+        ("disk_reserve", -1),
     ],
 )
 def test_a_mistake_is_an_error_that_names_the_setting(settings: Settings, name: str, value: Any) -> None:

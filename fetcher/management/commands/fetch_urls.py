@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -15,6 +16,7 @@ from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
 from fetcher.cli.resuming import add_resume_option, is_resume, resume
 from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
+from fetcher.disk import shortage, urls_in
 from fetcher.engine.config import FetchConfig
 from fetcher.options import MAX_SPLIT, RunOptions
 from fetcher.service import fetch_list
@@ -135,6 +137,8 @@ class Command(TrawlCommand):
             entries = Inputs(inputs)
         except SourceError as exc:
             raise CommandError(str(exc)) from None
+        if warning := shortage(urls_in(Path(path) for path in options["file"] if path != "-")):
+            self.stderr.write(warning)
         if options["plan"]:
             show_plan(
                 iter(entries),
