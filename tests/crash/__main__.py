@@ -19,7 +19,7 @@ from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings.dev")
 
-import django  # noqa: E402  (its settings are named first)
+import django
 
 django.setup()
 
@@ -133,7 +133,9 @@ def _all(planned: list[Case], sites: list[Site], seed: int) -> list[Report]:
 
     with ThreadPoolExecutor(len(sites)) as pool:
         sorts = sorted({(case.kind, case.who) for case in planned})
-        measure = {sort: pool.submit(at_a_site, lambda site, sort=sort: runs.undisturbed(site, *sort)) for sort in sorts}
+        measure = {
+            sort: pool.submit(at_a_site, lambda site, sort=sort: runs.undisturbed(site, *sort)) for sort in sorts
+        }
         for sort, future in measure.items():
             course = future.result()
             assert isinstance(course, Course)
@@ -148,7 +150,10 @@ def _print(report: Report, seed: int) -> None:
     for violation in report.violations[:20]:
         print(f"       {violation}")
     if report.violations:
-        print(f"       kept: {report.folder}; repeat: python -m tests.crash --seed {seed} --only '{report.case}'", flush=True)
+        print(
+            f"       kept: {report.folder}; repeat: python -m tests.crash --seed {seed} --only '{report.case}'",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,7 +55,9 @@ def parse_case(text: str) -> Case:
     return Case(kind, who, where, int(number or 0), float(when) if when else None)
 
 
-def kills(draw: random.Random, count: int, kinds: Sequence[str], who: Sequence[str], points: Iterable[str]) -> list[Case]:
+def kills(
+    draw: random.Random, count: int, kinds: Sequence[str], who: Sequence[str], points: Iterable[str]
+) -> list[Case]:
     """Return ``count`` kills, spread evenly over databases and victims, and over the points of each victim."""
     groups = []
     for kind in kinds:
@@ -74,11 +77,14 @@ def stops(draw: random.Random, count: int, kinds: Sequence[str], who: Sequence[s
 
 
 def _in_turn(draw: random.Random, count: int, groups: list[list[Case]]) -> list[Case]:
+    """Take ``count`` cases from the groups in turn, and number those that are alike."""
     draw.shuffle(groups)
     groups = [group for group in groups if group]
+    seen: Counter[Case] = Counter()
     found = []
     for number in range(count if groups else 0):
         group = groups[number % len(groups)]
-        turn = number // len(groups)
-        found.append(replace(group[turn % len(group)], number=turn // len(group)))
+        case = group[number // len(groups) % len(group)]
+        found.append(replace(case, number=seen[case]))
+        seen[case] += 1
     return found

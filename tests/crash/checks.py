@@ -80,9 +80,9 @@ def _counters(snapshot: Snapshot) -> Iterable[Violation]:
     for pk, lane in snapshot.lanes.items():
         said = {"planned": lane.planned, "bytes": lane.bytes, **lane.counts}
         there = {"planned": planned[pk], **{name: counted[pk][name] for name in ("bytes", *STATUSES)}}
-        for name in said:
-            if said[name] != there[name]:
-                yield Violation(COUNTERS, f"lane {pk} says {name} {said[name]}, but there are {there[name]}")
+        for name, number in said.items():
+            if number != there[name]:
+                yield Violation(COUNTERS, f"lane {pk} says {name} {number}, but there are {there[name]}")
     total = sum(lane.planned for lane in snapshot.lanes.values())
     pending = total - sum(sum(lane.counts.values()) for lane in snapshot.lanes.values())
     if total != len(snapshot.results) + pending or pending < 0:
@@ -99,7 +99,8 @@ def at_the_end(snapshot: Snapshot, script: Script) -> list[Violation]:
     by_url = {snapshot.urls.get(result.target, f"target {result.target}"): result for result in snapshot.results}
     missing = sorted(script.expected.keys() - by_url.keys())
     if missing:
-        found.append(Violation(LOST, f"{len(missing)} URLs of the list have no result, the first {missing[0]}"))
+        check = LOST if snapshot.state == "completed" else RESUME
+        found.append(Violation(check, f"{len(missing)} URLs of the list have no result, the first {missing[0]}"))
     for url, result in by_url.items():
         expected = script.expected.get(url)
         if expected is None:

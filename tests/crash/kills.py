@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.crash import checks, runs
 from tests.crash.cases import RANDOM, Case
-from tests.crash.points import AT, COMMAND, MARKER, WORKER, WORKER_OF_TWO
+from tests.crash.points import AT, COMMAND, COMMAND_OF_TWO, MARKER, WORKER, WORKER_OF_TWO
 from tests.crash.runs import Course, Hit, NotHit, Report
 from tests.crash.script import write_script
 from tests.crash.site import SOME_FAILED, Command, Hung, Scratch, Site, is_running, wait_until
@@ -64,8 +64,9 @@ def _kill(site: Site, scratch: Scratch, report: Report, draw: random.Random) -> 
             report.broken(checks.RESUME, f"the command ended with {code}, not {SOME_FAILED}: {command.text}")
         runs.conclude(scratch, report, script, flying)
         return
-    command.wait_for_all(_ORPHANS)
-    snapshot = runs.look(scratch, report)
+    if case.who == COMMAND_OF_TWO:
+        command.wait_for_all(_ORPHANS)
+        snapshot = runs.look(scratch, report)
     if snapshot is not None:
         flying = runs.in_flight(scratch, script, snapshot)
         runs.resume(scratch, report, snapshot)

@@ -32,6 +32,9 @@ _ENVIRONMENT = {
     "FETCHER_CONCURRENCY": "16",
     "FETCHER_BACKOFF_BASE": "0.3",
     "FETCHER_GRACE": str(GRACE),
+    # Hundreds of processes start: none but the first is to compile what it imports, whatever the environment says.
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / f"trawl-crash-bytecode-{sys.implementation.cache_tag}"),
 }
 
 
@@ -49,8 +52,9 @@ class Command:
 
     @property
     def text(self) -> str:
-        """Standard error so far."""
-        return self.said.read_text(errors="replace")
+        """Standard error so far, without the lines that were rejected."""
+        lines = self.said.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if ": rejected: " not in line)
 
     def wait(self, seconds: float = LIMIT) -> int:
         """Wait for the command and return its exit code. Raises Hung."""
@@ -74,17 +78,17 @@ class Command:
 
     def wait_for_all(self, seconds: float = LIMIT) -> None:
         """Wait until no process of the group runs. Raises Hung."""
-        if not wait_until(lambda: not self.members(), seconds):
+        if not wait_until(lambda: not self.members(), seconds, every=0.02):
             raise Hung(f"processes {self.members()} of the command still run after {seconds:g} s")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = LIMIT) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = LIMIT, *, every: float = 0.003) -> bool:
     """Poll until a condition holds; False where it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.003)
+        time.sleep(every)
     return True
 
 

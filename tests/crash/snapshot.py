@@ -92,9 +92,7 @@ def _lanes(connection: Rows, run: int) -> dict[int, Lane]:
     rows = connection.execute(
         f"SELECT id, planned, bytes, {', '.join(STATUSES)} FROM fetcher_lane WHERE run_id = {run}"
     ).fetchall()
-    return {
-        pk: Lane(planned, dict(zip(STATUSES, counts, strict=True)), size) for pk, planned, size, *counts in rows
-    }
+    return {pk: Lane(planned, dict(zip(STATUSES, counts, strict=True)), size) for pk, planned, size, *counts in rows}
 
 
 def _shards(connection: Rows, run: int) -> dict[int, Shard]:
