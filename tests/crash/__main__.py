@@ -26,7 +26,7 @@ django.setup()
 from fetcher.demo.origin import ThreadedOrigin  # noqa: E402
 from tests.crash import cases, kills, runs, stops  # noqa: E402
 from tests.crash.cases import KINDS, RANDOM, WHO, Case  # noqa: E402
-from tests.crash.points import POINTS  # noqa: E402
+from tests.crash.points import ALONE, POINTS, RESUMED  # noqa: E402
 from tests.crash.runs import Course, Report  # noqa: E402
 from tests.crash.script import LISTENERS, ROUTES  # noqa: E402
 from tests.crash.site import Site, migrated  # noqa: E402
@@ -124,7 +124,7 @@ def _all(planned: list[Case], sites: list[Site], seed: int) -> list[Report]:
     courses: dict[tuple[str, str], Course] = {}
 
     def do(case: Case) -> Report:
-        course = courses[case.kind, case.who]
+        course = courses[_course(case)]
         act = stops.stop if case.is_signal else kills.kill
         report = at_a_site(lambda site: act(site, case, course, seed))
         assert isinstance(report, Report)
@@ -132,7 +132,7 @@ def _all(planned: list[Case], sites: list[Site], seed: int) -> list[Report]:
         return report
 
     with ThreadPoolExecutor(len(sites)) as pool:
-        sorts = sorted({(case.kind, case.who) for case in planned})
+        sorts = sorted({_course(case) for case in planned})
         measure = {
             sort: pool.submit(at_a_site, lambda site, sort=sort: runs.undisturbed(site, *sort)) for sort in sorts
         }
@@ -141,6 +141,11 @@ def _all(planned: list[Case], sites: list[Site], seed: int) -> list[Report]:
             assert isinstance(course, Course)
             courses[sort] = course
         return list(pool.map(do, planned))
+
+
+def _course(case: Case) -> tuple[str, str]:
+    """Return the database and victim whose undisturbed course tells where a case can happen."""
+    return case.kind, ALONE if case.who == RESUMED else case.who
 
 
 def _print(report: Report, seed: int) -> None:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tests.crash.points import ALONE, COMMAND_OF_TWO, POINTS, WORKER_OF_TWO
+from tests.crash.points import ALONE, FIRST, HELPER, POINTS, RESUMED
 
 KINDS = ("sqlite", "postgres")
-WHO = (ALONE, WORKER_OF_TWO, COMMAND_OF_TWO)
+WHO = (ALONE, HELPER, FIRST, RESUMED)
 RANDOM = "random"
 SIGNALS = ("SIGINT", "SIGTERM", "SIGINT+SIGINT", "SIGTERM+SIGTERM", "SIGINT+SIGTERM")
 _RANDOM_SHARE = 4
@@ -70,8 +70,8 @@ def kills(
 
 
 def stops(draw: random.Random, count: int, kinds: Sequence[str], who: Sequence[str]) -> list[Case]:
-    """Return ``count`` runs that are asked to stop, once or twice. ``worker`` stands for a command with two workers."""
-    victims = [victim for victim in who if victim != WORKER_OF_TWO]
+    """Return ``count`` runs that are asked to stop, once or twice: a command that is alone, or one with helpers."""
+    victims = [victim for victim in who if victim in (ALONE, FIRST)]
     groups = [[Case(kind, victim, name) for name in SIGNALS] for kind in kinds for victim in victims]
     return _in_turn(draw, count, groups)
 

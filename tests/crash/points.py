@@ -36,11 +36,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 AT, MARKER, PASSAGES = "TRAWL_CRASH_AT", "TRAWL_CRASH_MARKER", "TRAWL_CRASH_PASSAGES"
 COMMAND, WORKER = "command", "worker"
-ALONE, WORKER_OF_TWO, COMMAND_OF_TWO = "alone", "worker", "parent"
-"""Who is killed: the command that fetches by itself, one of its two workers, or the command with two workers."""
+ALONE, FIRST, HELPER, RESUMED = "alone", "first", "helper", "resumed"
+"""Who is killed: the command that fetches by itself, the command with helpers, a helper of it, the command that resumes
+what was killed while it was being planned."""
 
-_FETCHING = frozenset({ALONE, WORKER_OF_TWO})
-_LEADING = frozenset({ALONE, COMMAND_OF_TWO})
+_ALL = frozenset({ALONE, FIRST, HELPER, RESUMED})
+_READING = frozenset({ALONE, FIRST, RESUMED})
+_BEGINNING = frozenset({ALONE, FIRST})
 _SOON = 0.01
 """Seconds into a wait for a retry."""
 
@@ -55,33 +57,40 @@ class Point:
     name: str
     function: str
     moment: str
-    who: frozenset[str] = _FETCHING
+    who: frozenset[str] = _ALL
 
 
 POINTS = {
     point.name: point
     for point in (
-        Point("begin.after", "fetcher.store.runs:create_run", "after", _LEADING),
-        Point("plan.before", "fetcher.store.plan:Planner.add", "before", _LEADING),
-        Point("plan.inside", "fetcher.store.plan:Planner._save_shards", "after", _LEADING),
-        Point("plan.after", "fetcher.store.plan:Planner.add", "after", _LEADING),
-        Point("planned.before", "fetcher.store.runs:planned", "before", _LEADING),
-        Point("planned.after", "fetcher.store.runs:planned", "after", _LEADING),
-        Point("lease.before", "fetcher.store.leases:lease_lanes", "before"),
-        Point("lease.after", "fetcher.store.leases:lease_lanes", "after"),
+        Point("begin.after", "fetcher.service:_Lead._create", "after", _BEGINNING),
+        Point("resume.inside", "fetcher.store.runs:resume", "after", frozenset({RESUMED})),
+        Point("resume.after", "fetcher.service:_Lead._take_up", "after", frozenset({RESUMED})),
+        Point("resume.loaded", "fetcher.store.plan:Planner.load", "after", frozenset({RESUMED})),
+        Point("plan.before", "fetcher.store.plan:Planner.add", "before", _READING),
+        Point("plan.claimed", "fetcher.store.plan:Planner._claim", "after", _READING),
+        Point("plan.inside", "fetcher.store.plan:Planner._save_shards", "after", _READING),
+        Point("plan.after", "fetcher.store.plan:Planner.add", "after", _READING),
+        Point("planned.before", "fetcher.store.runs:planned", "before", _READING),
+        Point("planned.after", "fetcher.store.runs:planned", "after", _READING),
+        Point("lease.before", "fetcher.store.leases:hold_lanes", "before"),
+        Point("lease.inside", "fetcher.store.leases:_take", "after"),
+        Point("lease.after", "fetcher.store.leases:hold_lanes", "after"),
         Point("send.before", "fetcher.engine.client:Client.send", "before"),
         Point("response.after", "fetcher.engine.client:Client.send", "after"),
         Point("commit.before", "fetcher.store.record:Recorder.record", "before"),
         Point("commit.counted", "fetcher.store.record:Recorder._count", "after"),
         Point("commit.inserted", "fetcher.store.record:insert_rows", "after"),
         Point("commit.after", "fetcher.store.record:Recorder.record", "after"),
-        Point("flush.before", "fetcher.service:_Sink._save", "before"),
-        Point("flush.after", "fetcher.service:_Sink._save", "after"),
+        Point("flush.before", "fetcher.sink:Sink._save", "before"),
+        Point("flush.after", "fetcher.sink:Sink._save", "after"),
         Point("renew.before", "fetcher.store.leases:renew", "before"),
         Point("renew.after", "fetcher.store.leases:renew", "after"),
         Point("retry.waiting", "fetcher.engine.retry:RetryPolicy.decide", "waiting"),
-        Point("finish.before", "fetcher.store.runs:finish", "before", _LEADING),
-        Point("finish.after", "fetcher.store.runs:finish", "after", _LEADING),
+        Point("end.before", "fetcher.store.leases:let_go", "before"),
+        Point("end.inside", "fetcher.store.leases:let_go", "after"),
+        Point("finish.inside", "fetcher.store.runs:finish", "after", _READING),
+        Point("finish.after", "fetcher.service:_Lead._end", "after", _READING),
     )
 }
 

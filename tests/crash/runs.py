@@ -12,13 +12,15 @@ from pathlib import Path
 from tests.crash import checks
 from tests.crash.cases import Case
 from tests.crash.checks import Violation
-from tests.crash.points import ALONE, COMMAND, PASSAGES, POINTS, WORKER, WORKER_OF_TWO
+from tests.crash.points import COMMAND, FIRST, HELPER, PASSAGES, POINTS, WORKER
 from tests.crash.script import Script, write_script
 from tests.crash.site import LABEL, SOME_FAILED, Command, Hung, Scratch, Site
 from tests.crash.snapshot import Snapshot, read_snapshot
 
 COUNT = 500
-"""URLs in a list."""
+"""URLs in a list, for each process."""
+TEAM = 3
+"""Processes of a run that several share."""
 SETTLE = 0.1
 """Seconds in which the origin has noted what a process had sent when it was killed."""
 _PER_HOST = ("--per-host", "4")
@@ -83,22 +85,39 @@ def reported(site: Site, case: Case, act: Callable[[Scratch, Report], None]) -> 
     return report
 
 
-def begin(scratch: Scratch, script: Script, who: str, environment: dict[str, str] | None = None) -> Command:
-    """Start the run that is to be hit."""
+def script_for(site: Site, draw: random.Random, who: str, *, hanging: int = 0) -> Script:
+    """Return a list that keeps a victim and its fellows busy for a second or two."""
+    return write_script(draw, site.netlocs, count=COUNT * (TEAM if _shares(who) else 1), hanging=hanging)
+
+
+def begin(
+    scratch: Scratch,
+    script: Script,
+    who: str,
+    interrupted: Snapshot | None = None,
+    environment: dict[str, str] | None = None,
+) -> Command:
+    """Start the process that is to be hit: a new run's, or one that resumes."""
+    if interrupted is not None:
+        return scratch.fetch("--resume", str(interrupted.run), *_workers(who), environment=environment)
     source = ("--file", scratch.listing(script), "--label", LABEL)
     return scratch.fetch(*source, *_PER_HOST, *_workers(who), environment=environment)
 
 
+def _shares(who: str) -> bool:
+    return who in (FIRST, HELPER)
+
+
 def _workers(who: str) -> tuple[str, ...]:
-    return () if who == ALONE else ("--workers", "2")
+    return ("--workers", str(TEAM)) if _shares(who) else ()
 
 
 def undisturbed(site: Site, kind: str, who: str) -> Course:
     """Run a list to its end and note every passage. Raises RuntimeError where it ends otherwise than scripted."""
     with site.scratch(kind) as scratch:
-        script = write_script(random.Random(0), site.netlocs, count=COUNT)
+        script = script_for(site, random.Random(0), who)
         passages = scratch.folder / "passages"
-        command = begin(scratch, script, who, {PASSAGES: str(passages)})
+        command = begin(scratch, script, who, environment={PASSAGES: str(passages)})
         code = command.wait()
         if code != SOME_FAILED:
             raise RuntimeError(f"the undisturbed run of {kind}/{who} ended with {code}: {command.text}")
@@ -113,7 +132,7 @@ def undisturbed(site: Site, kind: str, who: str) -> Course:
     begins = min(float(moment) for _, _, name, moment in lines if name == "begin.after") - command.began
     made: dict[str, Counter[str]] = {}
     for role, pid, name, _ in lines:
-        if role == (WORKER if who == WORKER_OF_TWO else COMMAND):
+        if role == (WORKER if who == HELPER else COMMAND):
             made.setdefault(pid, Counter())[name] += 1
     least = {name: min((counts[name] for counts in made.values()), default=0) for name in POINTS}
     unpassed = sorted(name for name, point in POINTS.items() if who in point.who and not least[name])
@@ -128,21 +147,32 @@ def look(scratch: Scratch, report: Report) -> Snapshot | None:
     report.violations += [Violation(checks.DAMAGED, text) for text in scratch.database.damage()]
     if snapshot is not None:
         report.violations += checks.at_any_time(snapshot)
-        report.accepted, report.recorded = snapshot.accepted, len(snapshot.results)
     elif scratch.log:
         report.broken(checks.LOST, "there were requests and there is no run")
     return snapshot
 
 
-def in_flight(scratch: Scratch, script: Script, snapshot: Snapshot | None, hit: Hit | None = None) -> frozenset[str]:
-    """Return the paths that were in flight at the hit; with None, when the last process of the run had ended."""
+def in_flight(
+    scratch: Scratch,
+    report: Report,
+    script: Script,
+    snapshot: Snapshot | None,
+    *,
+    since: float = 0.0,
+    hit: Hit | None = None,
+) -> Counter[str]:
+    """Return the paths that were requested after ``since`` (monotonic seconds) and in flight at the hit, each once.
+
+    Without a hit: when the last process of the run had ended.
+    """
+    if snapshot is not None:
+        report.accepted, report.recorded = snapshot.accepted, len(snapshot.results)
     time.sleep(SETTLE)
-    asked = [entry.path for entry in scratch.log if hit is None or entry.started <= hit.monotonic + SETTLE]
-    if snapshot is None:
-        return checks.in_flight(asked, (), script)
+    until = float("inf") if hit is None else hit.monotonic + SETTLE
+    asked = {entry.path for entry in scratch.log if since <= entry.started <= until}
     # What another process began and recorded after the hit is not what had been recorded by then.
-    recorded = checks.paths_of(snapshot, script, until=None if hit is None else hit.time)
-    return checks.in_flight(asked, recorded, script)
+    recorded = checks.paths_of(snapshot, script, until=None if hit is None else hit.time) if snapshot else set()
+    return Counter(checks.in_flight(asked, recorded, script))
 
 
 def resume(scratch: Scratch, report: Report, snapshot: Snapshot) -> None:
@@ -154,21 +184,26 @@ def resume(scratch: Scratch, report: Report, snapshot: Snapshot) -> None:
         report.broken(checks.RESUME, f"--resume {snapshot.run} ended with {code}, not {SOME_FAILED}: {command.text}")
 
 
-def conclude(scratch: Scratch, report: Report, script: Script, flying: frozenset[str]) -> None:
+def conclude(scratch: Scratch, report: Report, script: Script, flying: Counter[str]) -> None:
     """Check that all of the list is there once, that nothing else was repeated, and that nothing is left to do."""
-    report.flying = len(flying)
-    last = read_snapshot(scratch.database, LABEL)
+    report.flying = flying.total()
+    ended = not report.violations
+    last = look(scratch, report)
     assert last is not None
-    ended = checks.at_any_time(last) + checks.at_the_end(last, script)
-    report.violations += ended
-    report.violations += [Violation(checks.DAMAGED, text) for text in scratch.database.damage()]
+    if ended:  # otherwise the rest follows from what is known already
+        report.violations += checks.at_the_end(last, script)
     again = checks.repeated(Counter(entry.path for entry in scratch.log), script)
     report.again = sum(again.values())
     report.violations += checks.only_what_was_in_flight(again, flying)
-    report.resumed = not ended
+    report.resumed = not report.violations
+    if last.state == "completed":
+        _nothing_to_do(scratch, report, last.run)
+
+
+def _nothing_to_do(scratch: Scratch, report: Report, run: int) -> None:
     requests = len(scratch.log)
-    command = scratch.fetch("--resume", str(last.run))
+    command = scratch.fetch("--resume", str(run))
     code = command.wait()
     if code != 1 or "Traceback" in command.text or len(scratch.log) != requests:
-        text = f"--resume {last.run} of a completed run ended with {code} after {len(scratch.log) - requests} requests"
+        text = f"--resume {run} of a completed run ended with {code} after {len(scratch.log) - requests} requests"
         report.broken(checks.RESUME, f"{text}: {command.text}")

@@ -72,8 +72,8 @@ class Command:
         """Return the processes of the group that still run, the command included."""
         return [pid for pid, group in _running() if group == self.process.pid]
 
-    def workers(self) -> list[int]:
-        """Return the group's worker processes."""
+    def helpers(self) -> list[int]:
+        """Return the group's ``fetcher.worker`` processes."""
         return [pid for pid in self.members() if b"fetcher.worker" in _arguments(pid)]
 
     def wait_for_all(self, seconds: float = LIMIT) -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from tests.crash import checks, runs
 from tests.crash.cases import Case
 from tests.crash.runs import Course, Report
-from tests.crash.script import write_script
 from tests.crash.site import GRACE, LABEL, Hung, Scratch, Site, wait_until
 from tests.crash.snapshot import Snapshot, read_snapshot
 
@@ -25,15 +24,15 @@ _AT_ONCE = 1.0
 def stop(site: Site, case: Case, course: Course, seed: int) -> Report:
     """Ask a run to stop and check that it does so in time, and can be resumed."""
     draw = case.draw(seed)
-    if case.when is None:
-        case = replace(case, when=round(draw.uniform(0, course.ends - course.begins), 3))
+    moment = round(draw.uniform(0, course.ends - course.begins), 3)
+    case = replace(case, when=moment if case.when is None else case.when)
     return runs.reported(site, case, lambda scratch, report: _stop(site, scratch, report, draw))
 
 
 def _stop(site: Site, scratch: Scratch, report: Report, draw: random.Random) -> None:
     case = report.case
     assert case.when is not None
-    script = write_script(draw, site.netlocs, count=runs.COUNT, hanging=HANGING)
+    script = runs.script_for(site, draw, case.who, hanging=HANGING)
     command = runs.begin(scratch, script, case.who)
     if not wait_until(lambda: bool(scratch.log) or command.process.poll() is not None):
         raise Hung("there was no request")
@@ -60,7 +59,7 @@ def _stop(site: Site, scratch: Scratch, report: Report, draw: random.Random) -> 
     report.violations += _kept(before, snapshot)
     if f"--resume {snapshot.run}" not in command.text or "Traceback" in command.text:
         report.broken(checks.RESUME, f"standard error does not say how to resume run {snapshot.run}: {command.text}")
-    flying = runs.in_flight(scratch, script, snapshot)
+    flying = runs.in_flight(scratch, report, script, snapshot)
     runs.resume(scratch, report, snapshot)
     runs.conclude(scratch, report, script, flying)
 

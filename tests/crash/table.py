@@ -6,10 +6,16 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from tests.crash import checks
-from tests.crash.runs import Report
+from tests.crash.points import ALONE, FIRST, HELPER, RESUMED
+from tests.crash.runs import TEAM, Report
 
 _HEAD = ("database", "who", "where", "runs", "lost", "twice", "other", "again", "in flight", "resumed")
-_WHO = {"alone": "the command alone", "worker": "one worker of 2", "parent": "the command of 2"}
+_WHO = {
+    ALONE: "the command alone",
+    FIRST: f"the command of {TEAM}",
+    HELPER: f"one worker of {TEAM}",
+    RESUMED: "a command that resumes",
+}
 
 
 def table(reports: Sequence[Report]) -> str:
