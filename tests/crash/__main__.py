@@ -28,7 +28,7 @@ from tests.crash import cases, kills, runs, stops  # noqa: E402
 from tests.crash.cases import KINDS, RANDOM, WHO, Case  # noqa: E402
 from tests.crash.points import ALONE, POINTS, RESUMED  # noqa: E402
 from tests.crash.runs import Course, Report  # noqa: E402
-from tests.crash.script import LISTENERS, ROUTES  # noqa: E402
+from tests.crash.script import LISTENERS, Hanging  # noqa: E402
 from tests.crash.site import Site, migrated  # noqa: E402
 from tests.crash.table import bound, table  # noqa: E402
 from tests.support.postgres import reason_against  # noqa: E402
@@ -51,8 +51,12 @@ def main() -> int:
     print(f"seed {seed}: {len(planned)} runs", flush=True)
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="trawl-crash-"))
-    with _sites({case.kind for case in planned}, folder) as sites:
-        reports = _all(planned, sites, seed)
+    try:
+        with _sites({case.kind for case in planned}, folder) as sites:
+            reports = _all(planned, sites, seed)
+    except runs.Unfit as exc:
+        print(exc)
+        return 1
     broken = [report for report in reports if report.violations]
     killed = [report for report in reports if not report.case.is_signal]
     print(f"\n{table(reports)}\n")
@@ -102,8 +106,9 @@ def _sites(kinds: set[str], folder: Path) -> Iterator[list[Site]]:
             stack.callback(empty[kind].drop)
         sites = []
         for _ in range(_SIDE_BY_SIDE):
-            origin = stack.enter_context(ThreadedOrigin(listeners=LISTENERS, routes=ROUTES))
-            sites.append(Site(origin, empty, folder))
+            hanging = Hanging()
+            origin = stack.enter_context(ThreadedOrigin(listeners=LISTENERS, routes={"hang": hanging}))
+            sites.append(Site(origin, hanging, empty, folder))
             stack.callback(sites[-1].close)
         yield sites
 

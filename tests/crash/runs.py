@@ -65,6 +65,10 @@ class Hit:
     monotonic: float
 
 
+class Unfit(Exception):
+    """The undisturbed run went otherwise than scripted, so that kills would show nothing."""
+
+
 class NotHit(Exception):
     """The run ended before its time had come."""
 
@@ -113,21 +117,21 @@ def _workers(who: str) -> tuple[str, ...]:
 
 
 def undisturbed(site: Site, kind: str, who: str) -> Course:
-    """Run a list to its end and note every passage. Raises RuntimeError where it ends otherwise than scripted."""
+    """Run a list to its end and note every passage. Raises Unfit."""
     with site.scratch(kind) as scratch:
         script = script_for(site, random.Random(0), who)
         passages = scratch.folder / "passages"
         command = begin(scratch, script, who, environment={PASSAGES: str(passages)})
         code = command.wait()
         if code != SOME_FAILED:
-            raise RuntimeError(f"the undisturbed run of {kind}/{who} ended with {code}: {command.text}")
+            raise Unfit(f"the undisturbed run of {kind}/{who} ended with {code}: {command.text}")
         ends = time.monotonic() - command.began
         snapshot = read_snapshot(scratch.database, LABEL)
         assert snapshot is not None
         if found := checks.at_any_time(snapshot) + checks.at_the_end(snapshot, script):
-            raise RuntimeError(f"the undisturbed run of {kind}/{who} is wrong: {'; '.join(map(str, found))}")
+            raise Unfit(f"the undisturbed run of {kind}/{who} is wrong: {'; '.join(map(str, found))}")
         if again := checks.repeated(Counter(entry.path for entry in scratch.log), script):
-            raise RuntimeError(f"the undisturbed run of {kind}/{who} repeated requests: {again}")
+            raise Unfit(f"the undisturbed run of {kind}/{who} repeated requests: {again}")
         lines = [line.split() for line in passages.read_text().splitlines()]
     begins = min(float(moment) for _, _, name, moment in lines if name == "begin.after") - command.began
     made: dict[str, Counter[str]] = {}
@@ -137,7 +141,7 @@ def undisturbed(site: Site, kind: str, who: str) -> Course:
     least = {name: min((counts[name] for counts in made.values()), default=0) for name in POINTS}
     unpassed = sorted(name for name, point in POINTS.items() if who in point.who and not least[name])
     if unpassed:
-        raise RuntimeError(f"the undisturbed run of {kind}/{who} never passed {', '.join(unpassed)}")
+        raise Unfit(f"the undisturbed run of {kind}/{who} never passed {', '.join(unpassed)}")
     return Course(least, begins, ends)
 
 

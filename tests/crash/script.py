@@ -7,26 +7,28 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fetcher.demo.exchange import Exchange, Handler
+from fetcher.demo.exchange import Exchange
 
 LISTENERS = 20
 """Ports of the origin, each a host of its own."""
 KNOWN = 40
 """Targets with an ETag that an earlier run has fetched."""
-HANG = 30.0
-"""Seconds that a path which hangs takes at its first visit."""
+HANG = 25.0
+"""Seconds that a path which hangs takes."""
 
 _numbers = itertools.count(1)
 
 
-async def hang_once(exchange: Exchange) -> None:
-    """``/hang-once/N``: answers at the first visit after half a minute, later at once."""
-    if exchange.visit() == 1:
-        await exchange.wait(HANG)
-    await exchange.answer_json({"hangs": exchange.segment()})
+class Hanging:
+    """``/hang/N``: answers while ``active`` after a long time, otherwise at once."""
 
+    def __init__(self) -> None:
+        self.active = False
 
-ROUTES: dict[str, Handler] = {"hang-once": hang_once}
+    async def __call__(self, exchange: Exchange) -> None:
+        if self.active:
+            await exchange.wait(HANG)
+        await exchange.answer_json({"hang": exchange.segment()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def write_script(draw: random.Random, netlocs: Sequence[str], *, count: int, han
 
     Paths are new ones at each call, but for those with an ETag.
     """
-    paths: list[tuple[str, str, int]] = [(f"/hang-once/{next(_numbers)}", "succeeded", 1) for _ in range(hanging)]
+    paths: list[tuple[str, str, int]] = [(f"/hang/{next(_numbers)}", "succeeded", 1) for _ in range(hanging)]
     while len(paths) < count - KNOWN:
         number, kind = next(_numbers), draw.random()
         if kind < 0.60:

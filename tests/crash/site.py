@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fetcher.demo.origin import Entry, Origin
 from tests.crash.databases import Database, new_database, remove
-from tests.crash.script import Script, known_urls
+from tests.crash.script import Hanging, Script, known_urls
 from tests.support.processes import ROOT
 
 LABEL = "crash"
@@ -95,8 +95,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = LIMIT, *, every: 
 class Site:
     """One origin and one model of each kind of database. Used by one run at a time."""
 
-    def __init__(self, origin: Origin, models: Mapping[str, Database], folder: Path) -> None:
+    def __init__(self, origin: Origin, hanging: Hanging, models: Mapping[str, Database], folder: Path) -> None:
         self.origin = origin
+        self.hanging = hanging
         self.netlocs = [origin.netloc(number) for number in range(len(origin.ports))]
         self._empty = models
         self._models: dict[str, Database] = {}

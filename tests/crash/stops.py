@@ -26,13 +26,17 @@ def stop(site: Site, case: Case, course: Course, seed: int) -> Report:
     draw = case.draw(seed)
     moment = round(draw.uniform(0, course.ends - course.begins), 3)
     case = replace(case, when=moment if case.when is None else case.when)
-    return runs.reported(site, case, lambda scratch, report: _stop(site, scratch, report, draw))
+    try:
+        return runs.reported(site, case, lambda scratch, report: _stop(site, scratch, report, draw))
+    finally:
+        site.hanging.active = False
 
 
 def _stop(site: Site, scratch: Scratch, report: Report, draw: random.Random) -> None:
     case = report.case
     assert case.when is not None
     script = runs.script_for(site, draw, case.who, hanging=HANGING)
+    site.hanging.active = True
     command = runs.begin(scratch, script, case.who)
     if not wait_until(lambda: bool(scratch.log) or command.process.poll() is not None):
         raise Hung("there was no request")
@@ -49,6 +53,7 @@ def _stop(site: Site, scratch: Scratch, report: Report, draw: random.Random) -> 
     code = command.wait()
     command.wait_for_all()
     took = time.monotonic() - last
+    site.hanging.active = False
     allowed = _AT_ONCE if len(numbers) > 1 else GRACE + _AT_ONCE
     if took > allowed:
         report.broken(checks.HUNG, f"it ended {took:.2f} s after the last signal, later than {allowed:g} s")
