@@ -51,7 +51,11 @@ class Settings:
     conditional: bool = True
     """Whether runs send known validators, to learn that nothing changed."""
 
+    grace: float = 10.0
+    """Seconds that requests in flight have to finish once a run is interrupted."""
+
     def __post_init__(self) -> None:
+        check_seconds("grace", self.grace, zero=True)
         check_count("body_file_threshold", self.body_file_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
@@ -132,6 +136,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "fanout_deadline": parse_number,
     "list_environment": lambda _, text: frozenset(_list(text)),
     "page_limit": parse_count,
+    "grace": parse_number,
     "keep_body": _yes_or_no,
     "conditional": _yes_or_no,
 }

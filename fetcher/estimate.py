@@ -69,17 +69,17 @@ class RemainingWork:
             self._others += sum(host.left for _, host in busiest[_HOSTS:])
             self._hosts = dict(busiest[:_HOSTS])
 
-    def done(self, host: str, seconds: float) -> None:
-        """Note a target that is done, and the seconds that it was on the network."""
-        self._done += 1
+    def done(self, host: str, seconds: float, count: int = 1) -> None:
+        """Note targets of a host that are done, and the seconds that they were on the network."""
+        self._done += count
         self._seconds += seconds
         known = self._hosts.get(host)
-        if known is None or not known.left:
-            self._others = max(0, self._others - 1)
-            return
-        known.left -= 1
-        known.done += 1
-        known.seconds += seconds
+        within = 0 if known is None else min(known.left, count)
+        self._others = max(0, self._others - (count - within))
+        if known is not None and within:
+            known.left -= within
+            known.done += count
+            known.seconds += seconds
 
     def seconds_left(self) -> float | None:
         """Return the seconds that are left under the limits, None before anything is known of the answers."""

@@ -1,6 +1,9 @@
 """From leased lanes to the engine: targets in turn over the lanes, with a bound on what one lane may have outstanding.
 
 The bound is what keeps a slow or paused host from filling the engine's look-ahead: it holds up its own lane only.
+
+While it goes on the feed looks again and again which lanes there are to take, because a worker is gone or another has
+more than its share, and gives back what is more than its own.
 """
 
 from __future__ import annotations
@@ -8,38 +11,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
 
 from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers, Outcome, Target
+from fetcher.lane import Lane
 from fetcher.store import leases, shards
+from fetcher.store.leases import HeldLane, Watch
 from fetcher.store.shards import Place, Slot
+from fetcher.suspects import Suspects
 from fetcher.writer import Writer
 
+LOOK = 0.5
+"""Seconds between two looks at which lanes are free."""
 _REFILL = 500
 """Targets loaded by one query."""
 _PARTS = 32
 """A lane has no more than this part of the look-ahead, so that lanes planned later find room; see ``_allowance``."""
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    id: int
-    last_shard: int = 0
-    shards: deque[int] = field(default_factory=deque)
-    slots: deque[Slot] = field(default_factory=deque)
-    ready: deque[Target] = field(default_factory=deque)
-    outstanding: int = 0
-    lost: bool = False
-    listed: bool = False
-
-    @property
-    def empty(self) -> bool:
-        return self.lost or not (self.ready or self.slots or self.shards)
-
-    def may_send(self, allowance: int) -> bool:
-        return not self.lost and self.outstanding < allowance
 
 
 class LaneFeed:
@@ -48,7 +36,7 @@ class LaneFeed:
     Without ``conditional`` no target has validators.
 
     ``planned`` says that more may have been planned, ``end_of_plan`` that nothing will be; both wake the iteration.
-    ``settle`` must be called with every outcome.
+    ``settle`` must be called with every outcome, and ``recorded`` or ``drop`` once it is known what became of it.
     """
 
     def __init__(
@@ -68,9 +56,11 @@ class LaneFeed:
         self._conditional = conditional and not CONDITIONAL_HEADERS & {name.lower() for name, _ in config.headers}
         self._per_host = config.per_host
         self._window = config.concurrency * config.look_ahead
-        self._lanes: dict[int, _Lane] = {}
-        self._turn: deque[_Lane] = deque()
-        self._left: dict[int, int] = {}
+        self._watch = Watch()
+        self._lanes: dict[int, Lane] = {}
+        self._turn: deque[Lane] = deque()
+        self._suspects = Suspects(worker, writer)
+        self._elsewhere = 0
         self._news = asyncio.Event()
         self._stale = True
         self._ended = False
@@ -87,45 +77,43 @@ class LaneFeed:
 
     def settle(self, outcome: Outcome) -> None:
         """Note that the engine is done with a target, so that its lane may send another."""
-        place = outcome.target.key
-        assert isinstance(place, Place)
-        lane = self._lanes.get(place.lane)
-        if lane is not None:
-            lane.outstanding -= 1
-            self._news.set()
-
-    def finished_shards(self, outcomes: Iterable[Outcome]) -> list[int]:
-        """Count outcomes that are about to be recorded; return the shards of which they are the last."""
-        finished = []
-        for outcome in outcomes:
-            place = outcome.target.key
-            assert isinstance(place, Place)
-            self._left[place.shard] -= 1
-            if not self._left[place.shard]:
-                del self._left[place.shard]
-                finished.append(place.shard)
-        return finished
-
-    def drop(self, lanes: Iterable[int]) -> None:
-        """Stop feeding lanes that another worker took over. May be called from the writer thread."""
-        for pk in lanes:
-            self._lanes[pk].lost = True
+        lane = self._lanes[place_of(outcome).lane]
+        lane.settled += 1
+        self._suspects.settle(outcome)
+        self._news.set()
 
     async def __aiter__(self) -> AsyncIterator[Target]:
+        ticking = asyncio.create_task(self._tick())
+        try:
+            while True:
+                target = None if self._suspects.alone else self._next()
+                if target is None and self._suspects.lanes:
+                    target = await self._next_suspect()
+                if target is not None:
+                    yield target
+                elif self._stale:
+                    self._stale = False
+                    await self._writer(self._look)
+                elif self._hungry():
+                    await self._writer(self._refill)
+                elif self._ended and not self._elsewhere and all(lane.empty for lane in self._lanes.values()):
+                    return
+                else:
+                    self._news.clear()
+                    await self._news.wait()
+        finally:
+            ticking.cancel()
+
+    async def _tick(self) -> None:
         while True:
-            target = self._next()
-            if target is not None:
-                yield target
-            elif self._stale:
-                self._stale = False
-                await self._writer(self._find)
-            elif self._hungry():
-                await self._writer(self._refill)
-            elif self._ended and not self._turn:
-                return
-            else:
-                self._news.clear()
-                await self._news.wait()
+            await asyncio.sleep(LOOK)
+            self._stale = True
+            self._news.set()
+
+    async def _next_suspect(self) -> Target | None:
+        for lane in self._suspects.cleared():
+            self._list(lane)
+        return await self._suspects.next(idle=all(not lane.outstanding for lane in self._lanes.values()))
 
     def _allowance(self) -> int:
         """How many targets of one lane may be with the engine at once.
@@ -141,40 +129,78 @@ class LaneFeed:
         allowance = self._allowance()
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
-            if lane.empty:
+            if lane.empty or lane.careful:
                 lane.listed = False
                 continue
             self._turn.append(lane)
             if lane.ready and lane.may_send(allowance):
-                lane.outstanding += 1
+                lane.sent += 1
                 return lane.ready.popleft()
         return None
 
-    def _hungry(self) -> list[_Lane]:
+    def _hungry(self) -> list[Lane]:
         allowance = self._allowance()
         return [
-            lane for lane in self._turn if not lane.ready and (lane.slots or lane.shards) and lane.may_send(allowance)
+            lane
+            for lane in (*self._turn, *self._suspects.lanes)
+            if not lane.ready and (lane.slots or lane.shards) and lane.may_send(allowance)
         ]
 
-    # In the writer thread. The iteration waits for these calls, so nothing else touches the lanes meanwhile but
-    # ``settle`` and ``drop``, which they do not depend on.
+    # In the writer thread. The iteration waits for the first two, so nothing else touches the lanes meanwhile but
+    # ``settle``, which they do not depend on.
 
-    def _find(self) -> None:
-        held = leases.lease_lanes(self._run, self._worker)
-        for pk in held:
-            if pk not in self._lanes:
-                self._lanes[pk] = _Lane(pk)
-        after = {pk: lane.last_shard for pk, lane in self._lanes.items()}
-        for pk, shard in shards.open_shards(held, after=after):
-            lane = self._lanes[pk]
+    def _look(self) -> None:
+        """See which lanes and shards there are now."""
+        holding = leases.hold_lanes(self._run, self._worker, self._watch)
+        self._elsewhere = max(0, holding.elsewhere)
+        held = {lane.id: lane for lane in holding.lanes}
+        surplus = len(held) - holding.share
+        if surplus > 0:
+            for pk in self._give_back(held, surplus):
+                del held[pk]
+                self._elsewhere += 1
+        for pk, row in held.items():
+            lane = self._lanes.get(pk)
+            if lane is None or (lane.lost and lane.untouched):
+                self._lanes[pk] = Lane(row, careful=row.careful)
+            elif lane.lost:  # taken again before the outcomes of the first time are in: not yet
+                self._elsewhere += 1
+        self._forget(held)
+        known = {pk: self._lanes[pk] for pk in held if not self._lanes[pk].lost}
+        after = {pk: lane.last_shard for pk, lane in known.items()}
+        for pk, shard in shards.open_shards(list(known), after=after):
+            lane = known[pk]
             lane.shards.append(shard)
             lane.last_shard = shard
-            if not lane.listed:
-                lane.listed = True
-                self._turn.append(lane)
+            self._list(lane)
         # In the same call: while planning goes on there are new shards after every call, and they must not keep those
         # that are known from being sent.
         self._refill()
+
+    def _list(self, lane: Lane) -> None:
+        if lane.careful:
+            self._suspects.add(lane)
+        elif not lane.listed:
+            lane.listed = True
+            self._turn.append(lane)
+
+    def _give_back(self, held: dict[int, HeldLane], surplus: int) -> list[int]:
+        """Give up lanes of which nothing is under way, those first that were not begun; return which."""
+        idle = [lane for pk in held if (lane := self._lanes.get(pk)) is not None and lane.untouched and not lane.lost]
+        fresh = [pk for pk in held if pk not in self._lanes]
+        begun = sorted((lane for lane in idle if not lane.empty), key=lambda lane: lane.sent)
+        going = [*fresh, *(lane.held.id for lane in begun)][:surplus]
+        if going:
+            leases.give_back(self._worker, going)
+            for pk in going:
+                if pk in self._lanes:
+                    self._lanes[pk].lost = True
+        return going
+
+    def _forget(self, held: dict[int, HeldLane]) -> None:
+        """Drop what is kept of lanes that are done with, or somebody else's by now."""
+        for pk in [pk for pk, lane in self._lanes.items() if lane.lost and lane.untouched and pk not in held]:
+            del self._lanes[pk]
 
     def _refill(self) -> None:
         hungry = self._hungry()
@@ -187,7 +213,7 @@ class LaneFeed:
                 shard = lane.shards.popleft()
                 slots = shards.open_slots(shard)
                 if slots:
-                    self._left[shard] = len(slots)
+                    lane.left[shard] = len(slots)
                     lane.slots.extend(slots)
                 else:
                     shards.mark_done([shard])
@@ -196,3 +222,38 @@ class LaneFeed:
             place = target.key
             assert isinstance(place, Place)
             self._lanes[place.lane].ready.append(target)
+
+    def finished_shards(self, outcomes: Iterable[Outcome]) -> list[int]:
+        """Return the shards of which these outcomes, which are about to be recorded, are the last."""
+        counts: dict[tuple[int, int], int] = {}
+        for outcome in outcomes:
+            place = place_of(outcome)
+            counts[place.lane, place.shard] = counts.get((place.lane, place.shard), 0) + 1
+        return [shard for (lane, shard), count in counts.items() if self._lanes[lane].left.get(shard) == count]
+
+    def recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """Note that these outcomes are saved."""
+        for outcome in outcomes:
+            place = place_of(outcome)
+            lane = self._lanes[place.lane]
+            lane.kept += 1
+            lane.left[place.shard] -= 1
+            if not lane.left[place.shard]:
+                del lane.left[place.shard]
+                if lane.careful:
+                    leases.acquit(self._worker, lane.held.id)
+                    lane.careful = False
+
+    def drop(self, outcomes: Iterable[Outcome], lost: Iterable[int]) -> None:
+        """Note that these outcomes are thrown away, and stop feeding their lanes: another worker has them."""
+        for pk in lost:
+            self._lanes[pk].lost = True
+        for outcome in outcomes:
+            self._lanes[place_of(outcome).lane].kept += 1
+
+
+def place_of(outcome: Outcome) -> Place:
+    """Return where an outcome of this feed belongs."""
+    place = outcome.target.key
+    assert isinstance(place, Place)
+    return place

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.engine.urls import fingerprint
 from fetcher.fields import EpochField
+from fetcher.machine import is_gone, this_process
 
 PLACES = 1024
 """Result ids in each shard's range: ``result.id = shard.id * PLACES + place``."""
@@ -98,15 +100,10 @@ class RunQuerySet(models.QuerySet["Run"]):
 
 
 def _held(moment: datetime) -> models.Q:
-    """Whether a worker works for a run: it holds a lane, or it began with the run and waits for the first lane."""
-    lanes = Lane.objects.filter(run=models.OuterRef("pk"), worker__expires_at__gt=moment)
-    waiting = Worker.objects.filter(
-        expires_at__gt=moment,
-        started_at__gte=models.OuterRef("created_at"),
-        started_at__lte=models.OuterRef("started_at"),
-        lanes__isnull=True,
-    )
-    return models.Q(models.Exists(lanes)) | models.Q(models.Exists(waiting))
+    """Whether a worker works for a run: it holds a lane, or it was started for the run and waits for one."""
+    alive = Worker.objects.filter(expires_at__gt=moment).exclude(id__in=Worker.objects.ended())
+    holding = Lane.objects.filter(run=models.OuterRef("pk"), worker__in=alive)
+    return models.Q(models.Exists(holding)) | models.Q(models.Exists(alive.filter(run=models.OuterRef("pk"))))
 
 
 class Run(models.Model):
@@ -148,6 +145,21 @@ class Run(models.Model):
         return f"run {self.pk}"
 
 
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    """Workers, and what this machine knows of their processes."""
+
+    def of_run(self, run: int) -> WorkerQuerySet:
+        """Return the workers that were started for a run or hold a lane of it."""
+        holding = Lane.objects.filter(run=run, worker=models.OuterRef("pk"))
+        return self.filter(models.Q(run=run) | models.Exists(holding))
+
+    def ended(self) -> list[int]:
+        """Return the ids of workers whose process has certainly ended."""
+        here = this_process()
+        rows = self.filter(hostname=here.hostname, boot_id=here.boot).values_list("id", "pid", "process_started")
+        return [pk for pk, pid, started in rows if is_gone(replace(here, pid=pid, started=started))]
+
+
 class Worker(models.Model):
     """One fetching process. Renewing ``expires_at`` here renews every lane that it holds.
 
@@ -164,8 +176,19 @@ class Worker(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(db_index=True)
 
+    objects = WorkerQuerySet.as_manager()
+
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
+
+
+class LaneQuerySet(models.QuerySet["Lane"]):
+    """Lanes, by what is left of them."""
+
+    def still_open(self) -> LaneQuerySet:
+        """Return the lanes of which targets have no result."""
+        recorded = models.F("succeeded") + models.F("not_modified") + models.F("failed") + models.F("skipped")
+        return self.filter(planned__gt=recorded)
 
 
 class Lane(models.Model):
@@ -190,6 +213,8 @@ class Lane(models.Model):
     failed = models.BigIntegerField(default=0)
     skipped = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0)
+
+    objects = LaneQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

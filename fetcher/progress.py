@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 from fetcher.engine.runner import Meter
 from fetcher.engine.types import Outcome, Status
@@ -30,20 +32,75 @@ class HostTimes:
         return self.total / self.count
 
 
+class HostTally(msgspec.Struct, array_like=True):
+    """Saved results of one host: how many, those that were requested, and seconds.
+
+    ``elapsed`` and ``longest`` count waits in, ``requesting`` does not.
+    """
+
+    count: int = 0
+    requested: int = 0
+    elapsed: float = 0.0
+    longest: float = 0.0
+    requesting: float = 0.0
+
+
+class Tally(msgspec.Struct, array_like=True):
+    """What a batch of saved results adds up to; small enough to be sent from process to process."""
+
+    statuses: dict[str, int] = {}
+    bytes: int = 0
+    unchanged_bytes: int = 0
+    hosts: dict[str, HostTally] = {}
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Tally:
+        """Add outcomes up."""
+        tally = cls({}, 0, 0, {})
+        for outcome in outcomes:
+            status = outcome.status.value
+            tally.statuses[status] = tally.statuses.get(status, 0) + 1
+            tally.bytes += len(outcome.body or b"")
+            if outcome.status is Status.NOT_MODIFIED and isinstance(place := outcome.target.key, Place):
+                tally.unchanged_bytes += place.previous.size if place.previous else 0
+            host = tally.hosts.get(outcome.target.host)
+            if host is None:
+                host = tally.hosts[outcome.target.host] = HostTally()
+            host.count += 1
+            if outcome.attempts:
+                host.requested += 1
+                host.elapsed += outcome.elapsed
+                host.longest = max(host.longest, outcome.elapsed)
+                host.requesting += sum(attempt.elapsed for attempt in outcome.attempts)
+        return tally
+
+
+class Elsewhere(msgspec.Struct, array_like=True):
+    """What another process of the run is doing: requests in flight, and retries so far."""
+
+    in_flight: int = 0
+    retries: int = 0
+
+
 @dataclass(slots=True)
 class Progress:
-    """Counts of saved results, and what is going on. Times are monotonic seconds."""
+    """Counts of saved results, and what is going on. Times are monotonic seconds.
+
+    ``earlier`` are results that a run which is resumed had before.
+    """
 
     run: int = 0
     began: float = field(default_factory=time.monotonic)
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
+    earlier: int = 0
     planned: bool = False
     bytes: int = 0
     unchanged_bytes: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     meter: Meter = field(default_factory=Meter)
+    elsewhere: dict[int, Elsewhere] = field(default_factory=dict)
     work: RemainingWork | None = None
     _best_rate: float = 0.0
     _window: tuple[float, int] = (0.0, 0)
@@ -60,14 +117,24 @@ class Progress:
         return self.statuses[Status.FAILED] + self.statuses[Status.SKIPPED]
 
     @property
+    def in_flight(self) -> int:
+        """Requests in flight, in all processes."""
+        return self.meter.in_flight + sum(other.in_flight for other in self.elsewhere.values())
+
+    @property
+    def retries(self) -> int:
+        """Retries so far, in all processes."""
+        return self.meter.retries + sum(other.retries for other in self.elsewhere.values())
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the beginning."""
         return time.monotonic() - self.began
 
     @property
     def rate(self) -> float:
-        """Results saved in each second, over the whole run."""
-        return self.done / self.elapsed if self.elapsed > 0 else 0.0
+        """Results saved in each second since the beginning."""
+        return (self.done - self.earlier) / self.elapsed if self.elapsed > 0 else 0.0
 
     @property
     def eta(self) -> float | None:
@@ -76,22 +143,28 @@ class Progress:
         What the limits leave of the remaining hosts' work decides, but a run is not expected to go faster than it ever
         went.
         """
-        if not self.done or not self.planned:
+        if self.done == self.earlier or not self.planned:
             return None
         at_best = (self.accepted - self.done) / max(self._best_rate, self.rate)
         return max(at_best, (self.work and self.work.seconds_left()) or 0.0)
 
-    def saved(self, outcomes: Iterable[Outcome]) -> None:
-        """Count outcomes that were saved."""
-        for outcome in outcomes:
-            self.statuses[outcome.status.value] += 1
-            self.bytes += len(outcome.body or b"")
-            if outcome.attempts:
-                self._time(outcome.target.host, outcome.elapsed)
-            if outcome.status is Status.NOT_MODIFIED and isinstance(place := outcome.target.key, Place):
-                self.unchanged_bytes += place.previous.size if place.previous else 0
+    def take_up(self, counts: Mapping[str, int], *, duplicates: int, rejected: int) -> None:
+        """Begin with what was there of the run: ``counts`` by status, of ``planned`` targets and of ``bytes``."""
+        self.accepted, self.bytes = counts["planned"], counts["bytes"]
+        self.duplicates, self.rejected = duplicates, rejected
+        self.statuses.update({status.value: counts[status.value] for status in Status})
+        self.earlier = self.done
+
+    def saved(self, tally: Tally) -> None:
+        """Count results that were saved."""
+        self.statuses.update(tally.statuses)
+        self.bytes += tally.bytes
+        self.unchanged_bytes += tally.unchanged_bytes
+        for host, figures in tally.hosts.items():
+            if figures.requested:
+                self._time(host, figures)
             if self.work is not None:
-                self.work.done(outcome.target.host, sum(attempt.elapsed for attempt in outcome.attempts))
+                self.work.done(host, figures.requesting, figures.count)
         self._measure()
 
     def _measure(self) -> None:
@@ -110,13 +183,13 @@ class Progress:
         """Return the hosts with the longest mean, slowest first."""
         return sorted(self._hosts.values(), key=lambda times: -times.mean)[:count]
 
-    def _time(self, host: str, seconds: float) -> None:
+    def _time(self, host: str, figures: HostTally) -> None:
         times = self._hosts.get(host)
         if times is None:
             if len(self._hosts) >= _HOSTS:  # a host that is among the slowest survives this
                 kept = self.slowest_hosts(_HOSTS // 2)
                 self._hosts = {times.host: times for times in kept}
             times = self._hosts[host] = HostTimes(host)
-        times.count += 1
-        times.total += seconds
-        times.longest = max(times.longest, seconds)
+        times.count += figures.requested
+        times.total += figures.elapsed
+        times.longest = max(times.longest, figures.longest)

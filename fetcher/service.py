@@ -6,46 +6,53 @@
                                                               |
     results in the database <- Recorder (writer thread) <- fetch_all <- LaneFeed
 
-Planning, fetching and saving go on at the same time; the database is what they share.
+Planning, fetching and saving go on at the same time; the database is what they share. Other processes may fetch and
+save beside this one (``fetcher.team``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import httpx
-from django.db import DatabaseError, transaction
+from django.db import transaction
 
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
-from fetcher.engine.runner import fetch_all
-from fetcher.engine.types import Outcome
+from fetcher.engine.control import Control
 from fetcher.estimate import Limits, RemainingWork
-from fetcher.extraction import parse_extract
+from fetcher.execution import Execution
 from fetcher.feed import LaneFeed
-from fetcher.models import RunState
+from fetcher.models import Run, RunState
 from fetcher.options import RunOptions
-from fetcher.progress import Progress
-from fetcher.reading import BufferedReader
-from fetcher.sources import Entry, with_defaults
+from fetcher.planning import plan_entries
+from fetcher.progress import Progress, Tally
+from fetcher.sources import Entry, Inputs, SourceError, with_defaults
 from fetcher.store import leases, runs
 from fetcher.store.plan import Planner
-from fetcher.store.record import LaneLost, Recorder
-from fetcher.store.shards import Place
+from fetcher.team import Team
 from fetcher.writer import Writer
 
-log = logging.getLogger(__name__)
+PATIENCE = 5.0
+"""Seconds for which a run that is resumed is waited for, where processes are still working on it."""
 
-BATCH = 500
-"""Outcomes in one recording transaction, at most."""
-BATCH_BYTES = 16 * 2**20
-"""Bytes of bodies in one recording transaction, about."""
-FLUSH = 0.25
-"""Seconds after which outcomes are recorded although the batch is not full."""
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What was found of a run that is resumed: targets accepted and done, and how far its input was read.
+
+    ``lost`` says why what is left of the input cannot be read, where that is so.
+    """
+
+    run: int
+    accepted: int
+    done: int
+    planned: bool
+    read_to: str
+    lost: str
 
 
 @dataclass(slots=True)
@@ -53,13 +60,16 @@ class Listener:
     """What a caller wants to hear of.
 
     ``recorded`` gets the ids of results just saved and runs in the writer thread, so that it may read the database;
-    ``rejected`` gets lines that are no targets.
+    ``rejected`` gets lines that are no targets, ``resumed`` what was found of a run that is gone on with, ``message``
+    what else a person should know of.
     """
 
     progress: Progress = field(default_factory=Progress)
     started: Callable[[int], None] = lambda run: None
     rejected: Callable[[Entry], None] = lambda entry: None
     recorded: Callable[[list[int]], None] = lambda ids: None
+    resumed: Callable[[Resumed], None] = lambda found: None
+    message: Callable[[str], None] = lambda text: None
 
 
 async def fetch_list(
@@ -71,121 +81,202 @@ async def fetch_list(
     source: str = "",
     listener: Listener | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    control: Control | None = None,
+    workers: int = 1,
 ) -> RunState:
     """Plan, fetch and save a list as one run, and return the state that it ended in.
 
-    ``entries`` is read in a thread of its own, so it may block; the options' ``method`` and ``data`` are for those of
-    its targets that do not say otherwise. The run's number is ``listener.progress.run``. When
-    cancelled, what was fetched is saved and the run is left interrupted.
+    ``entries`` is read in a thread of its own, so it may block; where it is ``Inputs``, reading can be resumed. The
+    options' ``method`` and ``data`` are for those of its targets that do not say otherwise. The run's number is
+    ``listener.progress.run``. ``workers`` is the number of processes, this one included.
+
+    When the ``control`` stops it, what is in flight is finished; when cancelled, it is not. Either way what was fetched
+    is saved and the run is left interrupted.
 
     Raises ConfigError before anything is saved, SourceError once what was accepted is fetched, DatabaseError where
     nothing more can be saved.
     """
     check_environment(config.headers)
     async with Writer() as writer:
-        options = options or RunOptions()
-        execution = _Execution(config, options, writer, listener or Listener(), transport)
-        entries = with_defaults(iter(entries), method=options.method, data=options.data)
-        return await execution.execute(entries, label=label, source=source)
+        lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
+        return await lead.run(lambda: lead.create(entries, config, options or RunOptions(), label, source))
 
 
-class _Execution:
-    """One process's work on one run."""
+async def resume_run(
+    run: int,
+    *,
+    listener: Listener | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    control: Control | None = None,
+    workers: int = 1,
+) -> RunState:
+    """Finish a run that was interrupted, with the options that it was begun with, and return the state it ended in.
+
+    Reading goes on where it ended. Raises NotResumable, UnsealError and ConfigError before anything is done,
+    SourceError once what was accepted is fetched, where the rest cannot be read, and otherwise as ``fetch_list`` does.
+    """
+    async with Writer() as writer:
+        lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
+        return await lead.run(lambda: lead.take_up(run))
+
+
+class _Lead:
+    """The process that answers for a run: it begins it, reads its source, has others help, and ends it."""
 
     def __init__(
         self,
-        config: FetchConfig,
-        options: RunOptions,
         writer: Writer,
         listener: Listener,
         transport: httpx.AsyncBaseTransport | None,
+        control: Control,
+        workers: int,
     ) -> None:
-        self._config = config
-        self._options = options
         self._writer = writer
         self._listener = listener
         self._progress = listener.progress
-        self._progress.work = RemainingWork(Limits.of(config))
         self._transport = transport
+        self._control = control
+        self._workers = workers
         self._run = 0
         self._worker = 0
+        self._config = FetchConfig()
+        self._options = RunOptions()
+        self._entries: Iterable[Entry] | None = None
+        self._lost: SourceError | None = None
 
-    async def execute(self, entries: Iterable[Entry], *, label: str, source: str) -> RunState:
+    async def run(self, begin: Callable[[], Awaitable[None]]) -> RunState:
+        """Begin, work and end. Raises what ``begin`` and the work raise."""
         try:
-            await self._writer(self._begin, label, source)
+            await begin()
             self._progress.run = self._run
             self._listener.started(self._run)
-            await self._fetch(entries)
+            await self._work()
         finally:
             state = await asyncio.shield(self._writer(self._end))
+        if self._lost is not None and not self._control.stopped:
+            raise self._lost
         return state
 
-    async def _fetch(self, entries: Iterable[Entry]) -> None:
-        options = self._options
-        feed = LaneFeed(
-            self._run,
-            self._worker,
-            self._config,
-            self._writer,
-            runs.variant_of(self._config),
-            conditional=options.conditional,
-        )
-        recorder = Recorder(
-            self._run,
-            self._worker,
-            fetcher_settings(),
-            extract=None if options.extract is None else parse_extract(options.extract),
-            keep_bodies=options.keep_body,
-        )
-        sink = _Sink(recorder, feed, self._writer, self._listener)
-        async with _background(self._plan(entries, feed)) as planning, _background(self._renew()):
-            outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._progress.meter)
-            async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
-                async for outcome in outcomes:
-                    feed.settle(outcome)
-                    await sink.add(outcome)
-            await planning
+    async def create(
+        self, entries: Iterable[Entry], config: FetchConfig, options: RunOptions, label: str, source: str
+    ) -> None:
+        """Begin a new run."""
+        self._entries, self._config, self._options = entries, config, options
+        self._progress.work = RemainingWork(Limits.of(config))
+        await self._writer(self._create, label, source)
 
-    async def _plan(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
-        planner = Planner(self._run, config=self._config)
-        reader = BufferedReader(entries)
-        try:
-            async for batch in reader.batches():
-                for entry in batch:
-                    if entry.target is None:
-                        self._listener.rejected(entry)
-                await self._writer(self._add, planner, batch)
-                self._progress.accepted = planner.accepted
-                self._progress.duplicates = planner.duplicates
-                self._progress.rejected = planner.rejected
-                feed.planned()
-                await asyncio.sleep(0)  # let the feed have the writer first: what is planned should be fetched
-            await self._writer(runs.planned, self._run)
-            self._progress.planned = True
-        finally:
-            reader.stop()
-            feed.end_of_plan()
-
-    async def _renew(self) -> None:
+    async def take_up(self, run: int) -> None:
+        """Go on with a run that was interrupted. One whose processes are just ending is waited for."""
+        clock = asyncio.get_running_loop().time
+        patient_until = clock() + PATIENCE
         while True:
-            await asyncio.sleep(leases.RENEWAL)
             try:
-                await self._writer(leases.renew, self._worker)
-            except DatabaseError as exc:  # there is time for more tries before the lease is over
-                log.warning("run %s: the lease was not renewed: %s", self._run, exc)
+                found = await self._writer(self._take_up, run)
+            except runs.RunBusy:
+                if clock() >= patient_until:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                break
+        self._listener.resumed(found)
 
-    def _add(self, planner: Planner, batch: list[Entry]) -> None:
-        """Plan a batch (in the writer thread)."""
-        accepted = planner.add(batch)
-        if self._progress.work is not None:
-            self._progress.work.accepted(accepted)
+    async def _work(self) -> None:
+        share = dataclasses.replace(self._config, concurrency=-(-self._config.concurrency // self._workers))
+        execution = Execution(
+            self._run,
+            self._worker,
+            share,
+            self._options,
+            writer=self._writer,
+            control=self._control,
+            meter=self._progress.meter,
+            saved=self._saved,
+            transport=self._transport,
+        )
+        team = Team(
+            self._run,
+            self._workers - 1,
+            writer=self._writer,
+            control=self._control,
+            progress=self._progress,
+            saved=self._saved,
+            message=self._listener.message,
+            grace=fetcher_settings().grace,
+        )
+        async with team:
+            try:
+                await execution.work(lambda feed: self._plan(feed, team))
+            except Exception as exc:
+                if not isinstance(exc, SourceError):  # that one comes when all that was accepted is fetched
+                    self._control.stop()
+                await team.join()
+                raise
+            await team.join()
+
+    async def _plan(self, feed: LaneFeed, team: Team) -> None:
+        try:
+            if self._entries is None:
+                self._progress.planned = True
+                return
+            inputs = self._entries
+            planner = Planner(
+                self._run,
+                self._worker,
+                config=self._config,
+                split=self._options.split_hosts,
+                offset=inputs.offset if isinstance(inputs, Inputs) else lambda read: {},
+            )
+            await self._writer(planner.load)
+            await plan_entries(
+                with_defaults(iter(inputs), method=self._options.method, data=self._options.data),
+                planner,
+                feed,
+                writer=self._writer,
+                progress=self._progress,
+                rejected=self._listener.rejected,
+            )
+        finally:
+            feed.end_of_plan()
+            team.end_of_plan()
 
     # In the writer thread, one after the other: however early a cancellation comes, the end finds what was begun.
 
-    def _begin(self, label: str, source: str) -> None:
-        self._run = runs.create_run(self._config, self._options, label=label, source=source)
-        self._worker = leases.register_worker()
-        runs.start(self._run)
+    def _create(self, label: str, source: str) -> None:
+        inputs = self._entries.dump() if isinstance(self._entries, Inputs) else None
+        with transaction.atomic():  # a run without a worker would look like one that waits for its turn
+            run = runs.create_run(self._config, self._options, label=label, source=source, inputs=inputs)
+            worker = leases.register_worker(run)
+            runs.start(run, worker)
+        self._run, self._worker = run, worker
+
+    def _take_up(self, run: int) -> Resumed:
+        row = Run.objects.get(pk=run)
+        self._config, self._options = runs.load_config(row), runs.load_options(row)
+        check_environment(self._config.headers)
+        with transaction.atomic():
+            worker = leases.register_worker(run)
+            runs.resume(run, worker)
+        self._run, self._worker = run, worker
+        self._progress.take_up(runs.counts(run), duplicates=row.duplicates, rejected=row.rejected)
+        lost = ""
+        if row.planned_at is None:
+            try:
+                self._entries = Inputs.again(row.inputs or [], row.source_offset, row.read)
+            except SourceError as exc:
+                lost = str(exc)
+        found = Resumed(
+            run, self._progress.accepted, self._progress.done, row.planned_at is not None, _end_of(row), lost
+        )
+        if lost:
+            self._lost = SourceError(
+                f"run {run}: what was accepted is fetched, but its input ended at {found.read_to}: {lost}. "
+                "Fetch the rest of it as a new run"
+            )
+        return found
+
+    def _saved(self, ids: list[int], tally: Tally) -> None:
+        self._progress.saved(tally)
+        self._listener.recorded(ids)
 
     def _end(self) -> RunState:
         # Together: a run without a worker that is not over yet would be shown as interrupted.
@@ -195,100 +286,7 @@ class _Execution:
             return runs.finish(self._run) if self._run else RunState.PENDING
 
 
-class _Sink:
-    """Collects outcomes into batches and has them recorded while the next batch fills.
-
-    Leaving the context records what is left, also when it is left by an error or a cancellation.
-    """
-
-    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, listener: Listener) -> None:
-        self._recorder = recorder
-        self._feed = feed
-        self._writer = writer
-        self._listener = listener
-        self._batch: list[Outcome] = []
-        self._bytes = 0
-        self._saving: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> _Sink:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._timer:
-            self._timer.cancel()
-        await asyncio.shield(asyncio.ensure_future(self._drain()))
-
-    async def add(self, outcome: Outcome) -> None:
-        """Take an outcome; waits while the batch before is still being recorded and this one is full.
-
-        Raises what went wrong when an earlier batch was recorded.
-        """
-        self._batch.append(outcome)
-        self._bytes += len(outcome.body or b"")
-        if self._saving is not None and self._saving.done():
-            self._saving.result()
-        if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
-            if self._saving is not None:
-                await asyncio.shield(self._saving)  # a cancellation is not for the batch
-            self._save()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
-
-    def _flush(self) -> None:
-        self._timer = None
-        if self._saving is not None and not self._saving.done():
-            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
-        elif self._saving is None or self._saving.exception() is None:
-            self._save()
-
-    def _save(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if not self._batch:
-            return
-        batch, self._batch, self._bytes = self._batch, [], 0
-        self._saving = self._writer(self._record, batch)
-
-    async def _drain(self) -> None:
-        if self._saving is not None:
-            await self._saving
-        self._save()
-        if self._saving is not None:
-            await self._saving
-
-    def _record(self, batch: list[Outcome]) -> None:
-        """Record a batch (in the writer thread)."""
-        done = self._feed.finished_shards(batch)
-        while batch:
-            try:
-                ids = self._recorder.record(batch, done=done)
-            except LaneLost as lost:
-                log.warning("run %s: %s", self._listener.progress.run, lost)
-                self._feed.drop(lost.lanes)
-                batch = [outcome for outcome in batch if _place(outcome).lane not in lost.lanes]
-                kept = {_place(outcome).shard for outcome in batch}
-                done = [shard for shard in done if shard in kept]
-                continue
-            self._listener.progress.saved(batch)
-            self._listener.recorded(ids)
-            return
-
-
-def _place(outcome: Outcome) -> Place:
-    place = outcome.target.key
-    assert isinstance(place, Place)
-    return place
-
-
-@contextlib.asynccontextmanager
-async def _background(coroutine: object) -> AsyncIterator[asyncio.Task[None]]:
-    """Run a coroutine beside the block and cancel it when the block is left."""
-    task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+def _end_of(run: Run) -> str:
+    """Return how far a run's input was read, for people."""
+    offset = run.source_offset
+    return f"{offset['source']}, line {offset['line']}" if offset else "its beginning"

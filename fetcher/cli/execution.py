@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -17,65 +18,91 @@ from fetcher.bootstrap import first_line
 from fetcher.cli.progress import Reporter
 from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
 from fetcher.cli.summary import figures, print_summary
-from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.cli.text import count, program
+from fetcher.conf import fetcher_settings
+from fetcher.engine.config import ConfigError
+from fetcher.engine.control import Control
 from fetcher.models import Result, Run, RunState
-from fetcher.options import RunOptions
 from fetcher.progress import Progress
 from fetcher.secrets import UnsealError
-from fetcher.service import Listener, fetch_list
+from fetcher.service import Listener, Resumed
 from fetcher.sources import Entry, SourceError
+from fetcher.store.plan import PlanLost
+from fetcher.store.runs import NotResumable
 
 OUTPUTS = ("summary", "ndjson", "json")
 SOME_FAILED = 3
 _REJECTED_SHOWN = 20
 
 
-def run_list(
-    entries: Iterable[Entry],
-    config: FetchConfig,
-    options: RunOptions | None = None,
+Execution = Callable[[Listener, Control], Coroutine[Any, Any, RunState]]
+"""Fetches a run as the service does, telling the listener and heeding the control."""
+
+
+def follow(
+    execution: Execution,
     *,
     stdout: OutputWrapper,
     stderr: OutputWrapper,
-    label: str = "",
     source: str = "",
     output: str = "summary",
     progress_style: str = "auto",
     exit_zero: bool = False,
 ) -> Progress:
-    """Fetch a list with everything that a command shows of it.
+    """Fetch with everything that a command shows of it; ``source`` is what to call the input where it is empty.
 
     Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
     reporter = Reporter(progress_style, raw_stream(stderr))
     out = raw_stream(stdout)
     use_utf8(out)
-    listener = Listener(rejected=Rejections(reporter))
+    listener = Listener(
+        rejected=Rejections(reporter),
+        resumed=lambda found: reporter.message(_resuming(found)),
+        message=reporter.message,
+    )
     if output == "ndjson":
         listener.recorded = _Printer(out).print_results
     progress = listener.progress
     ending = _Ending()
     with clear_errors(progress):
-        fetching = fetch_list(entries, config, options, label=label, source=source, listener=listener)
-        asyncio.run(_run(fetching, progress, reporter, ending))
-    with closed_pipe_is_fine():
-        if output == "json":
+        asyncio.run(_run(execution, listener, reporter, ending))
+    with clear_errors(progress), closed_pipe_is_fine():
+        if output == "json" and progress.run:
             _print_document(out, progress)
-        elif output == "summary":
+        elif output == "summary" and progress.run:
             print_summary(out, progress)
         out.flush()
     if ending.error is not None:
         raise CommandError(ending.error)
-    if ending.signal is not None and ending.state is None:
-        reporter.message(f"interrupted: {progress.done} of {progress.accepted} targets are saved")
+    if ending.signal is not None and ending.state != RunState.COMPLETED:
+        reporter.message(_interrupted(progress))
         raise SystemExit(128 + ending.signal)
     if ending.state != RunState.COMPLETED:
-        raise CommandError(f"run {progress.run} is {ending.state}, not completed")
-    if not progress.accepted and not progress.rejected:
+        raise CommandError(f"run {progress.run} is {ending.state}, not completed. {_how_to_resume(progress.run)}")
+    if source and not progress.accepted and not progress.rejected:
         reporter.message(f"there is no URL in {source}")
     if (progress.failed or progress.rejected) and not exit_zero:
         raise SystemExit(SOME_FAILED)
     return progress
+
+
+def _resuming(found: Resumed) -> str:
+    text = f"resuming run {found.run}: {count(found.done)} of {count(found.accepted, 'target')} have a result"
+    if found.lost:
+        return f"{text}; its input ended at {found.read_to}: {found.lost}"
+    return text if found.planned else f"{text}; reading on after {found.read_to}"
+
+
+def _interrupted(progress: Progress) -> str:
+    return (
+        f"interrupted: {count(progress.done)} of {count(progress.accepted, 'target')} are saved. "
+        f"{_how_to_resume(progress.run)}"
+    )
+
+
+def _how_to_resume(run: int) -> str:
+    return f"Go on with: {program()} fetch_urls --resume {run}"
 
 
 @dataclass(slots=True)
@@ -95,39 +122,54 @@ def clear_errors(progress: Progress | None = None) -> Iterator[None]:
     except (ConfigError, UnsealError) as exc:
         raise CommandError(str(exc)) from None
     except DatabaseError as exc:
-        raise CommandError(f"{_run_of(progress)}the database cannot be used: {first_line(exc)}") from exc
+        text = f"{_run_of(progress)}the database cannot be used: {first_line(exc)}"
+        raise CommandError(text + _resumable(progress)) from exc
     except OSError as exc:  # the file storage of large bodies
-        raise CommandError(f"{_run_of(progress)}{first_line(exc)}") from exc
-    except KeyboardInterrupt:  # the second one, which stops at once
-        raise SystemExit(128 + signal.SIGINT) from None
+        raise CommandError(f"{_run_of(progress)}{first_line(exc)}" + _resumable(progress)) from exc
+
+
+def _resumable(progress: Progress | None) -> str:
+    return f". {_how_to_resume(progress.run)}" if progress and progress.run else ""
 
 
 def _run_of(progress: Progress | None) -> str:
     return f"run {progress.run}: " if progress and progress.run else ""
 
 
-async def _run(
-    execution: Coroutine[Any, Any, RunState], progress: Progress, reporter: Reporter, ending: _Ending
-) -> None:
-    """Fetch until done, or until the first SIGINT or SIGTERM: then what was fetched is saved, and that is all."""
+async def _run(execution: Execution, listener: Listener, reporter: Reporter, ending: _Ending) -> None:
+    """Fetch until done, or until the first SIGINT or SIGTERM: then what is in flight has the grace period to finish.
+
+    The second one ends the process at once. What is recorded is recorded, and the run can be resumed.
+    """
     loop = asyncio.get_running_loop()
-    fetching = asyncio.ensure_future(execution)
+    control = Control()
+    fetching = asyncio.ensure_future(execution(listener, control))
+    grace = fetcher_settings().grace
 
     def stop(number: int) -> None:
+        if ending.signal is not None:
+            reporter.message(_interrupted(listener.progress) if listener.progress.run else "interrupted")
+            reporter.leave()
+            os._exit(128 + number)
         ending.signal = number
-        loop.remove_signal_handler(number)  # the second one stops at once
-        fetching.cancel()
+        in_flight = listener.progress.in_flight
+        if in_flight:
+            reporter.message(
+                f"stopping: {count(in_flight, 'request')} in flight may take up to {grace:g} s; again to stop at once"
+            )
+        control.stop()
+        loop.call_later(grace, fetching.cancel)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
             loop.add_signal_handler(number, stop, number)
-    async with reporter.showing(progress):
+    async with reporter.showing(listener.progress):
         try:
             ending.state = await fetching
         except asyncio.CancelledError:
             if ending.signal is None:
                 raise
-        except SourceError as exc:
+        except (SourceError, NotResumable, PlanLost) as exc:
             ending.error = str(exc)
 
 

@@ -153,6 +153,7 @@ def options_from(options: dict[str, Any], *, stdin_is_source: bool = False) -> R
             extract=options["extract"],
             keep_body=options["keep_body"],
             conditional=options["conditional"],
+            split_hosts=options.get("split_hosts") or 1,
         )
     except ConfigError as exc:
         raise CommandError(f"argument --{exc.name}: {exc}", returncode=USAGE) from None

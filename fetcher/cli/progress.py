@@ -41,6 +41,10 @@ class Reporter:
             self._stream.write(f"{printable(text)}\n")
             self._stream.flush()
 
+    def leave(self) -> None:
+        """Leave the terminal as it was found, because the process is about to end without any more ado."""
+        self._console.show_cursor()
+
     @contextlib.asynccontextmanager
     async def showing(self, progress: Progress) -> AsyncIterator[None]:
         """Show progress while the block runs."""
@@ -97,7 +101,7 @@ def line(progress: Progress) -> str:
 def figures(progress: Progress) -> str:
     """Return done, rate, in flight, failed and the time that is left, as far as they are known."""
     total = count(progress.accepted) + ("" if progress.planned else "+")
-    parts = [f"{count(progress.done)}/{total}", f"{progress.rate:,.0f}/s", f"{progress.meter.in_flight} in flight"]
+    parts = [f"{count(progress.done)}/{total}", f"{progress.rate:,.0f}/s", f"{progress.in_flight} in flight"]
     if progress.failed:
         parts.append(f"{count(progress.failed)} failed")
     if progress.rejected:

@@ -46,7 +46,7 @@ def figures(progress: Progress) -> dict[str, float]:
     return {
         "elapsed_ms": round(progress.elapsed * 1000, 3),
         "per_second": round(progress.rate, 3),
-        "retries": progress.meter.retries,
+        "retries": progress.retries,
         "bytes": progress.bytes,
         "not_modified": progress.statuses[Status.NOT_MODIFIED],
         "unchanged_bytes": progress.unchanged_bytes,

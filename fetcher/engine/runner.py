@@ -22,6 +22,7 @@ import httpx
 
 from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.control import Control
 from fetcher.engine.errors import ErrorKind, FetchError
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues, Turn
@@ -49,18 +50,20 @@ async def fetch_all(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     meter: Meter | None = None,
+    control: Control | None = None,
 ) -> AsyncIterator[Outcome]:
     """Fetch targets and yield one Outcome for each, in the order in which they finish.
 
     The source is read only as far ahead as the configuration allows, and waits while outcomes are not taken. Without a
     ``transport`` one is opened and closed here. Leaving early cancels what is in flight; wrap the iterator in
     ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed as well.
+    Once the ``control`` stops it, what is in flight has its outcomes, and nothing else.
 
     Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
     before it; RuntimeError only where a transport cancels the task that called it.
     """
     own = open_transport(config) if transport is None else None
-    runner = _Runner(targets, config, transport or own, meter or Meter())  # type: ignore[arg-type]
+    runner = _Runner(targets, config, transport or own, meter or Meter(), control or Control())  # type: ignore[arg-type]
     try:
         async with contextlib.aclosing(runner.outcomes()) as outcomes:
             async for outcome in outcomes:
@@ -80,6 +83,7 @@ class _Runner:
         config: FetchConfig,
         transport: httpx.AsyncBaseTransport,
         meter: Meter,
+        control: Control,
     ) -> None:
         self._targets = targets
         self._config = config
@@ -89,6 +93,8 @@ class _Runner:
             per_host=config.per_host, host_delay=config.host_delay, host_failures=config.host_failures
         )
         self.meter = meter
+        self._control = control
+        control.listen(self._controlled)
         self._limit = config.concurrency * config.look_ahead
         self._room = asyncio.Event()
         self._room.set()
@@ -100,12 +106,13 @@ class _Runner:
         self._fed = False
         self._closing = False
         self._held = 0
+        self._busy = 0
         self._defect: BaseException | None = None
         self._loop = asyncio.get_running_loop()
 
     async def outcomes(self) -> AsyncGenerator[Outcome, None]:
         self._feeder = asyncio.create_task(self._feed())
-        while not (self._fed and self._held == 0):
+        while not (self._fed and self._held == 0) and not self._stood_still():
             outcome = await self._out.get()
             if outcome is None:
                 break
@@ -115,7 +122,8 @@ class _Runner:
             yield outcome
         if self._defect is not None:
             raise self._defect
-        await self._feeder  # raises what the source raised
+        if not self._control.stopped:
+            await self._feeder  # raises what the source raised
 
     async def close(self) -> None:
         self._closing = True
@@ -131,6 +139,24 @@ class _Runner:
         # Counted apart from the meter, which is the caller's and may outlive this run.
         self._held += change
         self.meter.held += change
+
+    # The control
+
+    def _controlled(self) -> None:
+        if self._closing:
+            return
+        if self._control.sending:
+            self._wake()
+        self._say_if_still()
+
+    def _stood_still(self) -> bool:
+        """Whether it was stopped, and all that was in flight then is out."""
+        return self._control.stopped and not self._busy and self._out.empty()
+
+    def _say_if_still(self) -> None:
+        """Wake a reader that waits in vain; one that has outcomes left to take looks for itself."""
+        if self._stood_still():
+            self._out.put_nowait(None)
 
     # The source
 
@@ -178,7 +204,7 @@ class _Runner:
 
     async def _work(self) -> None:
         while True:
-            turn = self._queues.pop(self._loop.time())
+            turn = self._queues.pop(self._loop.time()) if self._control.sending else None
             # Also with a turn in hand: taking it may have begun a host delay, at whose end another worker must wake.
             self._arm()
             if turn is None:
@@ -186,9 +212,14 @@ class _Runner:
                 continue
             if self._queues.has_turn(self._loop.time()):
                 self._wake()  # one who is woken wakes the next: a pause that ends may let many go
-            outcome = await self._take(turn)
-            if outcome is not None:
-                await self._out.put(outcome)
+            self._busy += 1
+            try:
+                outcome = await self._take(turn)
+                if outcome is not None:
+                    await self._out.put(outcome)
+            finally:
+                self._busy -= 1
+            self._say_if_still()
 
     async def _rest(self) -> None:
         """Wait until there may be a turn again."""
@@ -198,7 +229,7 @@ class _Runner:
 
     def _arm(self) -> None:
         wake_at = self._queues.wake_at()
-        if wake_at is None:
+        if wake_at is None or not self._control.sending:
             return
         if self._timer is not None:
             if not self._timer.cancelled() and self._timer.when() <= wake_at and self._timer.when() > self._loop.time():
@@ -214,6 +245,8 @@ class _Runner:
         """Use a turn. Returns the outcome, or None where the journey went back into a queue."""
         journey = turn.entry
         try:
+            if journey.target.refused:
+                return journey.outcome(Status.FAILED, ErrorKind.INTERNAL, journey.target.refused)
             if turn.dead is not None:
                 return self._skip(journey, turn)
             self.meter.in_flight += 1

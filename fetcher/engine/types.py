@@ -37,7 +37,8 @@ class Target:
     """One request to make.
 
     ``url`` is normalised and without fragment, ``host`` its politeness key (both from ``urls.parse_url``).
-    ``retry`` opts an unsafe method into retries. ``key`` is the caller's own; the engine hands it back.
+    ``retry`` opts an unsafe method into retries. ``refused`` says why a target must not be requested: then that is its
+    outcome, ``internal``. ``key`` is the caller's own; the engine hands it back.
     """
 
     url: str
@@ -48,6 +49,7 @@ class Target:
     label: str | None = None
     retry: bool = False
     validators: Validators | None = None
+    refused: str = ""
     key: Hashable = None
 
 

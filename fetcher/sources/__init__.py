@@ -3,6 +3,17 @@
 from fetcher.sources.defaults import with_defaults
 from fetcher.sources.detect import FORMATS, open_lines, open_source
 from fetcher.sources.entry import Entry, SourceError
+from fetcher.sources.inputs import Input, Inputs
 from fetcher.sources.lines import open_arguments
 
-__all__ = ["FORMATS", "Entry", "SourceError", "open_arguments", "open_lines", "open_source", "with_defaults"]
+__all__ = [
+    "FORMATS",
+    "Entry",
+    "Input",
+    "Inputs",
+    "SourceError",
+    "open_arguments",
+    "open_lines",
+    "open_source",
+    "with_defaults",
+]

@@ -28,14 +28,16 @@ _SUFFIXES = {
 }  # fmt: skip
 
 
-def open_source(path: str, format: str = "auto") -> Iterator[Entry]:  # noqa: A002
+def open_source(path: str, format: str = "auto", *, name: str | None = None) -> Iterator[Entry]:  # noqa: A002
     """Open a file, or standard input for ``-``, and return its entries; ``format`` is one of FORMATS.
+
+    ``name`` is what messages and entries call it, instead of the path.
 
     Raises SourceError at once for what a file's beginning shows to be no such list (it does not exist, has no ``url``
     column, …), otherwise while reading. Standard input is not touched before the first entry is asked for: it may be
     a person who has not typed yet. The iterator has ``close()``.
     """
-    entries = _entries(open_stream(path), format, wait=path == "-")
+    entries = _entries(open_stream(path, name), format, wait=path == "-")
     next(entries)
     return cast("Iterator[Entry]", entries)
 

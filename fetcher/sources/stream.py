@@ -153,16 +153,16 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
         self._pieces = pieces
 
 
-def open_stream(path: str) -> Stream:
-    """Open a file, or standard input for ``-``. Raises SourceError."""
+def open_stream(path: str, name: str | None = None) -> Stream:
+    """Open a file, or standard input for ``-``; messages call it ``name``. Raises SourceError."""
     if path == "-":
         return Stream("stdin", standard_input(), keep_open=True)
     try:
-        return Stream(path, Path(path).open("rb"))
+        return Stream(name or path, Path(path).open("rb"))
     except OSError as exc:
-        raise SourceError(f"{path}: cannot be read: {_reason(exc)}") from None
+        raise SourceError(f"{name or path}: cannot be read: {_reason(exc)}") from None
     except ValueError:
-        raise SourceError(f"{path!a}: cannot be read: this is no path") from None
+        raise SourceError(f"{name or path!a}: cannot be read: this is no path") from None
 
 
 def standard_input() -> BinaryIO:

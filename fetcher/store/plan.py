@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -16,11 +16,15 @@ from fetcher.models import SHARD_SIZE, Lane, RejectedLine, Run, Shard, Target, l
 from fetcher.secrets import derived_key, seal
 from fetcher.sources import Entry
 from fetcher.store import runs
-from fetcher.store.shards import Payload, Secrets, encode_payload
+from fetcher.store.shards import Payload, Secrets, decode_payload, encode_payload
 from fetcher.store.sql import for_database, in_batches, insert_rows
 from fetcher.texts import clean_text
 
 _CHUNK = 2**16
+_LaneKey = tuple[int, int]
+"""Number and part."""
+_Placed = tuple[types.Target, int, int]
+"""A target, its row's id and its position."""
 
 
 class IdSet:
@@ -41,63 +45,116 @@ class IdSet:
         return chunk is not None and bool(chunk[place] & (1 << bit))
 
 
+class PlanLost(Exception):
+    """Another worker reads the run's source by now; nothing was planned."""
+
+
 class Planner:
     """Plans one run. A call of ``add`` is one transaction: what it took is accepted when it returns.
 
-    Where ``add`` raises nothing was taken, neither in the database nor here, and it may be called again.
+    Where ``add`` raises nothing was taken, neither in the database nor here, and it may be called again; also where
+    the database took it and could not say so any more. ``worker`` is the run's planner. ``split`` spreads each host
+    over so many lanes. ``offset`` gives what is kept beside the number of entries that are accounted for.
     """
 
-    def __init__(self, run: int, *, config: FetchConfig | None = None) -> None:
+    def __init__(
+        self,
+        run: int,
+        worker: int | None = None,
+        *,
+        config: FetchConfig | None = None,
+        split: int = 1,
+        offset: Callable[[int], dict[str, Any]] = lambda read: {},
+    ) -> None:
         self.run = run
+        self._worker = worker
         self._config = config or FetchConfig()
+        self._split = split
+        self._offset = offset
         self.accepted = 0
         self.duplicates = 0
         self.rejected = 0
-        self._position = 0
+        self.read = 0
         self._seen = IdSet()
-        self._lanes: dict[int, int] = {}
+        self._lanes: dict[_LaneKey, int] = {}
         self._key = derived_key("fingerprint")
+
+    def load(self) -> None:
+        """Take up what was planned before, by another process."""
+        row = Run.objects.values("read", "duplicates", "rejected").get(pk=self.run)
+        self.read, self.duplicates, self.rejected = row["read"], row["duplicates"], row["rejected"]
+        if not self.read:
+            return
+        for payload in Shard.objects.filter(run=self.run).values_list("payload", flat=True).iterator(chunk_size=200):
+            for pk in decode_payload(bytes(payload)).targets:
+                self._seen.add(pk)
+                self.accepted += 1
 
     def add(self, entries: Sequence[Entry]) -> Counter[str]:
         """Accept the targets among the entries and keep the rejected lines; the source's offset goes with them.
 
-        Returns how many targets of each host were accepted.
+        Returns how many targets of each host were accepted. Raises PlanLost.
         """
         if not entries:
             return Counter()
         targets = [entry.target for entry in entries if entry.target is not None]
         rejected = [entry for entry in entries if entry.target is None]
         prints = [self._fingerprint(target) for target in targets]
+        first = self.read - self.rejected
         with transaction.atomic():
             ids = self._target_ids(prints, targets)
             fresh = self._first_places([ids[mark] for mark in prints])
-            numbers = {host: lane_number(host) for host in {targets[index].host for index in fresh.values()}}
-            lanes = self._open_lanes(set(numbers.values()))
-            of_host = {host: lanes[number] for host, number in numbers.items()}
-            self._save_shards([(targets[index], pk, self._position + index) for pk, index in fresh.items()], of_host)
-            insert_rows(
-                RejectedLine,
-                ("run", "source", "line", "value", "reason"),
-                [
-                    (self.run, clean_text(entry.source), entry.line, clean_text(entry.value), clean_text(entry.reason))
-                    for entry in rejected
-                ],
-            )
             duplicates = len(targets) - len(fresh)
-            Run.objects.filter(pk=self.run).update(
-                duplicates=F("duplicates") + duplicates,
-                rejected=F("rejected") + len(rejected),
-                source_offset={"source": clean_text(entries[-1].source), "line": entries[-1].line},
-            )
+            lanes = self._lanes
+            if self._claim(entries, duplicates, len(rejected)):
+                by_lane: dict[_LaneKey, list[_Placed]] = {}
+                for pk, index in fresh.items():
+                    key = lane_number(targets[index].host), (first + index) % self._split
+                    by_lane.setdefault(key, []).append((targets[index], pk, first + index))
+                lanes = self._open_lanes(by_lane)
+                self._save_shards({lanes[key]: items for key, items in by_lane.items()})
+                insert_rows(
+                    RejectedLine,
+                    ("run", "source", "line", "value", "reason"),
+                    [
+                        (
+                            self.run,
+                            clean_text(entry.source),
+                            entry.line,
+                            clean_text(entry.value),
+                            clean_text(entry.reason),
+                        )
+                        for entry in rejected
+                    ],
+                )
         # Only now: what a transaction that failed has noted would be taken for known the next time.
         for pk in fresh:
             self._seen.add(pk)
-        self._lanes.update(lanes)
-        self._position += len(targets)
+        self._lanes = lanes
+        self.read += len(entries)
         self.accepted += len(fresh)
         self.duplicates += duplicates
         self.rejected += len(rejected)
         return Counter(targets[index].host for index in fresh.values())
+
+    def _claim(self, entries: Sequence[Entry], duplicates: int, rejected: int) -> bool:
+        """Account for the entries; False where this very call did so before and was not told.
+
+        The row is locked by it, so that nobody else plans the run meanwhile.
+        """
+        read = self.read + len(entries)
+        last = {"source": clean_text(entries[-1].source), "line": entries[-1].line}
+        row = Run.objects.filter(pk=self.run, planner=self._worker)
+        if row.filter(read=self.read).update(
+            read=read,
+            duplicates=F("duplicates") + duplicates,
+            rejected=F("rejected") + rejected,
+            source_offset={**last, **self._offset(read)},
+        ):
+            return True
+        if row.filter(read=read).exists():
+            return False
+        raise PlanLost(f"run {self.run} is read by another process")
 
     def _fingerprint(self, target: types.Target) -> bytes:
         return target_fingerprint(target, self._config, self._key)
@@ -123,10 +180,7 @@ class Planner:
         )
         return ids | _ids(missing)
 
-    def _save_shards(self, placed: Sequence[tuple[types.Target, int, int]], lanes: dict[str, int]) -> None:
-        by_lane: dict[int, list[tuple[types.Target, int, int]]] = {}
-        for item in placed:
-            by_lane.setdefault(lanes[item[0].host], []).append(item)
+    def _save_shards(self, by_lane: dict[int, list[_Placed]]) -> None:
         rows = []
         # In the order in which recording locks the lanes' rows: no deadlock between the two.
         for lane, items in sorted(by_lane.items()):
@@ -140,7 +194,7 @@ class Planner:
                 [(len(items), lane) for lane, items in sorted(by_lane.items())],
             )
 
-    def _payload(self, part: Sequence[tuple[types.Target, int, int]]) -> Payload:
+    def _payload(self, part: Sequence[_Placed]) -> Payload:
         labels = [target.label for target, _, _ in part]
         secrets: Secrets = {}
         for place, (target, _, _) in enumerate(part):
@@ -167,14 +221,16 @@ class Planner:
         ]
         return target.method, target.url, target.host, for_database(Target, "headers", headers), target.body
 
-    def _open_lanes(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return the row id for each lane number that the run has or now needs."""
-        missing = sorted(set(numbers) - self._lanes.keys())
+    def _open_lanes(self, wanted: Iterable[_LaneKey]) -> dict[_LaneKey, int]:
+        """Return the row id for each lane that the run has or now needs."""
+        missing = sorted(set(wanted) - self._lanes.keys())
         if not missing:
             return self._lanes
-        Lane.objects.bulk_create([Lane(run_id=self.run, number=number) for number in missing], ignore_conflicts=True)
-        found = Lane.objects.filter(run=self.run, number__in=missing, part=0)
-        return self._lanes | dict(found.values_list("number", "id"))
+        Lane.objects.bulk_create(
+            [Lane(run_id=self.run, number=number, part=part) for number, part in missing], ignore_conflicts=True
+        )
+        found = Lane.objects.filter(run=self.run, number__in={number for number, _ in missing})
+        return self._lanes | {(number, part): pk for number, part, pk in found.values_list("number", "part", "id")}
 
 
 def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) -> bytes:

@@ -10,22 +10,25 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from fetcher.conf import read_value
 from fetcher.engine.client import CONDITIONAL_HEADERS, effective_headers
 from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, resolve_header
 from fetcher.engine.types import Headers
-from fetcher.models import Lane, Run, RunState
+from fetcher.models import Lane, ResultStatus, Run, RunState, Worker
 from fetcher.options import RunOptions
 from fetcher.secrets import derived_key, seal, unseal
+from fetcher.store import leases
 from fetcher.store.shards import wipe_secrets
 from fetcher.texts import clean_text
 
 REDACTED = "***"
-_STORED = ("method", "extract", "keep_body", "conditional")
-_OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
+_STORED = ("method", "extract", "keep_body", "conditional", "split_hosts")
+_COUNTERS = ("planned", *ResultStatus.values, "bytes")
+OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
+"""States of runs that nobody goes on with."""
 
 
 class Secrets(msgspec.Struct, omit_defaults=True):
@@ -38,8 +41,26 @@ class Secrets(msgspec.Struct, omit_defaults=True):
     data: bytes | None = None
 
 
-def create_run(config: FetchConfig, options: RunOptions | None = None, *, label: str = "", source: str = "") -> int:
-    """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``."""
+class NotResumable(Exception):
+    """A run cannot be gone on with; the text says why."""
+
+
+class RunBusy(NotResumable):
+    """Other processes are working on it."""
+
+
+def create_run(
+    config: FetchConfig,
+    options: RunOptions | None = None,
+    *,
+    label: str = "",
+    source: str = "",
+    inputs: list[dict[str, Any]] | None = None,
+) -> int:
+    """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``.
+
+    ``inputs`` is what to read (``Inputs.dump``), None for what cannot be read again.
+    """
     options = options or RunOptions()
     literal = any(config.is_literal_secret(*pair) for pair in config.headers)
     secrets = Secrets(config.headers if literal else None, options.data)
@@ -47,6 +68,7 @@ def create_run(config: FetchConfig, options: RunOptions | None = None, *, label:
         label=clean_text(label)[:200],
         source=clean_text(source),
         options=dump_options(config, options),
+        inputs=inputs,
         secrets=seal(secrets) if secrets != Secrets() else None,
     )
     return run.pk
@@ -66,6 +88,7 @@ def dump_options(config: FetchConfig, more: RunOptions | None = None) -> dict[st
         "extract": more.extract,
         "keep_body": more.keep_body,
         "conditional": more.conditional,
+        "split_hosts": more.split_hosts,
     }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -135,16 +158,40 @@ def _value(name: str, value: str) -> str:
         return value
 
 
-def start(run: int) -> None:
-    """Note that fetching has begun."""
+def start(run: int, worker: int | None = None) -> None:
+    """Note that fetching has begun, and that the worker reads the source."""
     Run.objects.filter(pk=run, state__in=[RunState.PENDING, RunState.INTERRUPTED]).update(
-        state=RunState.RUNNING, started_at=timezone.now(), finished_at=None
+        state=RunState.RUNNING, started_at=timezone.now(), finished_at=None, planner=worker
     )
+
+
+def resume(run: int, worker: int) -> None:
+    """Go on with a run that was interrupted: from now on the worker is the one that reads the source.
+
+    Raises NotResumable where the run is over, or where another worker is there for it.
+    """
+    gone = leases.Watch().gone(but=worker)
+    with transaction.atomic():
+        row = Run.objects.select_for_update().get(pk=run)
+        if row.state in OVER:
+            raise NotResumable(f"run {run} is {row.state}: there is nothing to resume")
+        now = leases.database_now()
+        others = Worker.objects.of_run(run).exclude(id__in=[*gone, worker]).filter(expires_at__gt=now)
+        if other := others.order_by("-expires_at").first():
+            heard = max(0, round((now - other.expires_at + leases.LEASE).total_seconds()))
+            raise RunBusy(
+                f"run {run} is in progress: process {other.pid} on {other.hostname} was heard of {heard} s ago. Follow "
+                f"it with runs show {run} --watch; if that process is gone, try again in "
+                f"{max(1, round((other.expires_at - now).total_seconds()))} s"
+            )
+        row.state, row.planner, row.finished_at = RunState.RUNNING, worker, None
+        row.started_at = row.started_at or timezone.now()
+        row.save(update_fields=["state", "planner", "finished_at", "started_at"])
 
 
 def planned(run: int) -> None:
     """Note that the whole source was read."""
-    Run.objects.filter(pk=run).update(planned_at=timezone.now())
+    Run.objects.filter(pk=run).update(planned_at=timezone.now(), planner=None)
 
 
 def finish(run: int, *, failed: bool = False) -> RunState:
@@ -153,15 +200,16 @@ def finish(run: int, *, failed: bool = False) -> RunState:
     It is completed when its source was read to the end and every target has a result, failed when the caller says that
     it cannot go on, and interrupted otherwise. Stored secrets are wiped once the run is over.
     """
-    if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in _OVER:
+    if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in OVER:
         wipe_secrets(run)  # before the run is over for all to see
     with transaction.atomic():
         row = Run.objects.select_for_update().get(pk=run)
         row.state = state = _state(run, failed=failed)
         row.finished_at = timezone.now()
-        if state in _OVER:
-            row.secrets = None
-        row.save(update_fields=["state", "finished_at", "secrets"])
+        row.planner = None
+        if state in OVER:
+            row.secrets = row.inputs = None
+        row.save(update_fields=["state", "finished_at", "planner", "secrets", "inputs"])
     return state
 
 
@@ -172,7 +220,13 @@ def _state(run: int, *, failed: bool) -> RunState:
     return RunState.COMPLETED if read and pending(run) == 0 else RunState.INTERRUPTED
 
 
+def counts(run: int) -> dict[str, int]:
+    """Return the sums of a run's lane counters: ``planned`` targets, results by status, ``bytes``."""
+    found = Lane.objects.filter(run=run).aggregate(**{name: Sum(name) for name in _COUNTERS})
+    return {name: found[name] or 0 for name in _COUNTERS}
+
+
 def pending(run: int) -> int:
     """Count a run's targets without a result, from its lanes' counters."""
-    recorded = F("succeeded") + F("not_modified") + F("failed") + F("skipped")
-    return Lane.objects.filter(run=run).aggregate(pending=Sum(F("planned") - recorded))["pending"] or 0
+    found = counts(run)
+    return found["planned"] - sum(found[status] for status in ResultStatus.values)

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from django.db import connection, models
+from django.db.models import QuerySet
 
 T = TypeVar("T")
+M = TypeVar("M", bound=models.Model)
 
 
 def insert_rows(
@@ -58,6 +60,16 @@ def _locked(model: type[models.Model], ids: Iterable[int], lock: str) -> set[int
             cursor.execute(f"SELECT id FROM {table} WHERE id IN ({marks}) ORDER BY id {lock}", batch)  # noqa: S608
             found.update(row[0] for row in cursor.fetchall())
     return found
+
+
+def locked_for_update(rows: QuerySet[M]) -> QuerySet[M]:
+    """Have the rows locked that are read, without those that another transaction has locked.
+
+    On SQLite the transaction has the database for itself anyway.
+    """
+    if connection.features.has_select_for_update_skip_locked:
+        return rows.select_for_update(skip_locked=True, of=("self",))
+    return rows
 
 
 def delete_rows(model: type[models.Model], ids: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from fetcher import conf
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.command import TrawlCommand
-from fetcher.cli.execution import run_list
+from fetcher.cli.execution import follow
 from fetcher.cli.progress import STYLES
 from fetcher.cli.text import program
 from fetcher.demo.origin import Origin, ThreadedOrigin
@@ -17,7 +17,8 @@ from fetcher.demo.scenarios import AGAIN, DEMO_OPTIONS, FIRST, LISTENERS, Scenar
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Result
-from fetcher.sources import open_arguments
+from fetcher.service import fetch_list
+from fetcher.sources import Input, Inputs
 
 _EPILOG = """\
 It starts a small web server on a free port of this machine, whose answers are scripted: fine ones, slow ones,
@@ -64,11 +65,11 @@ class Command(TrawlCommand):
         self, scenarios: tuple[Scenario, ...], label: str, origin: Origin, config: FetchConfig, progress_style: str
     ) -> list[str]:
         """Fetch the scenarios' URLs as one run and return what is not as scripted."""
-        progress = run_list(
-            open_arguments(urls(scenarios, origin.url)),
-            config,
-            label=label,
-            source="demo",
+        targets = Inputs([Input.arguments(urls(scenarios, origin.url))])
+        progress = follow(
+            lambda listener, control: fetch_list(
+                targets, config, label=label, source="demo", listener=listener, control=control
+            ),
             progress_style=progress_style,
             exit_zero=True,
             stdout=self.stdout,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Iterator
+import argparse
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.command import TrawlCommand
-from fetcher.cli.execution import OUTPUTS, run_list
+from fetcher.cli.execution import OUTPUTS, Execution, follow
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
-from fetcher.sources import FORMATS, Entry, SourceError, open_arguments, open_source
+from fetcher.cli.resuming import add_resume_option, is_resume, resume
+from fetcher.engine.config import FetchConfig
+from fetcher.options import MAX_SPLIT, RunOptions
+from fetcher.service import fetch_list
+from fetcher.sources import FORMATS, Input, Inputs, SourceError
 
 _EPILOG = """\
 examples:
@@ -30,14 +33,20 @@ examples:
   manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' https://api.example.org/search
   manage.py fetch_urls --user-env API_LOGIN --no-body --no-conditional https://api.example.org/items
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
+  manage.py fetch_urls --file urls.txt --workers 2 --split-hosts 2
+  manage.py fetch_urls --resume
+  manage.py fetch_urls --resume 12 --workers 2 --output ndjson
 
 exit codes:
   0    every URL succeeded (or was not modified)
   1    an error: no database, a file that cannot be read
   2    wrong usage
   3    finished, but some URLs failed or some lines are no URLs (0 with --exit-zero)
-  130, 143    interrupted by Ctrl-C or SIGTERM; what was fetched is saved
+  130, 143    interrupted by Ctrl-C or SIGTERM: what was in flight is saved, and the command that goes on is printed
 """
+
+
+_MOST_WORKERS = 64
 
 
 class Command(TrawlCommand):
@@ -69,6 +78,22 @@ class Command(TrawlCommand):
             action="store_true",
             help="request and save nothing: show what would be fetched, by host, and how long it takes at least",
         )
+        add_resume_option(parser)
+        group = parser.add_argument_group("processes")
+        group.add_argument(
+            "--workers",
+            metavar="N",
+            type=_number(_MOST_WORKERS),
+            default=1,
+            help="processes on this machine that share the run and its --concurrency (default: 1)",
+        )
+        group.add_argument(
+            "--split-hosts",
+            metavar="N",
+            type=_number(MAX_SPLIT),
+            help="let up to N processes ask one host at once, each up to --per-host; otherwise a host keeps only one "
+            "of them busy (default: 1)",
+        )
         add_request_options(parser)
         add_fetch_options(parser)
         group = parser.add_argument_group("output")
@@ -89,20 +114,24 @@ class Command(TrawlCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Fetch, and exit with the code that says how it went."""
+        if is_resume(options):
+            resume(options, stdout=self.stdout, stderr=self.stderr)
+            return
         config = config_from(options)
         if len(options["label"]) > 200:
             raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
         if options["plan"] and options["output"] == "ndjson":
             raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
+        inputs = _inputs(options["urls"], options["file"], options["format"])
         ensure_database()
         try:
-            entries, source = _open_sources(options["urls"], options["file"], options["format"])
+            entries = Inputs(inputs)
         except SourceError as exc:
             raise CommandError(str(exc)) from None
         if options["plan"]:
             show_plan(
-                entries,
+                iter(entries),
                 config,
                 run_options,
                 output=options["output"],
@@ -111,11 +140,11 @@ class Command(TrawlCommand):
                 stderr=self.stderr,
             )
             return
-        run_list(
-            entries,
-            config,
-            run_options,
-            label=options["label"],
+        self._show(_fetching(entries, config, run_options, options), options, source=entries.description)
+
+    def _show(self, execution: Execution, options: dict[str, Any], *, source: str = "") -> None:
+        follow(
+            execution,
             source=source,
             output=options["output"],
             progress_style=options["progress"],
@@ -125,8 +154,21 @@ class Command(TrawlCommand):
         )
 
 
-def _open_sources(urls: list[str], files: list[str], form: str) -> tuple[Iterator[Entry], str]:
-    """Return the entries of all sources, one after the other, and a description of where they come from."""
+def _fetching(entries: Inputs, config: FetchConfig, run_options: RunOptions, options: dict[str, Any]) -> Execution:
+    return lambda listener, control: fetch_list(
+        entries,
+        config,
+        run_options,
+        label=options["label"],
+        source=entries.description,
+        listener=listener,
+        control=control,
+        workers=options["workers"],
+    )
+
+
+def _inputs(urls: list[str], files: list[str], form: str) -> list[Input]:
+    """Return what is to be read, in order. Raises CommandError (usage)."""
     if urls == ["-"]:
         urls, files = [], [*files, "-"]
     elif "-" in urls:
@@ -137,19 +179,13 @@ def _open_sources(urls: list[str], files: list[str], form: str) -> tuple[Iterato
         raise CommandError(
             "nothing to fetch: give URLs, --file PATH, or - to read standard input (see --help)", returncode=USAGE
         )
-    sources = [open_source(path, form) for path in files]
-    names = ["stdin" if path == "-" else path for path in files]
-    if urls:
-        sources.insert(0, open_arguments(urls))
-        names.insert(0, "arguments")
-    return _chained(sources), ", ".join(names)
+    return [*([Input.arguments(urls)] if urls else []), *(Input.file(path, form) for path in files)]
 
 
-def _chained(sources: list[Iterator[Entry]]) -> Generator[Entry, None, None]:
-    """Yield the entries of all sources, and close their files however this is left."""
-    with contextlib.ExitStack() as stack:
-        for source in sources:
-            if isinstance(source, Generator):
-                stack.callback(source.close)
-        for source in sources:
-            yield from source
+def _number(most: int) -> Any:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:7]) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, not {text[:100]!r}")
+        return int(text)
+
+    return read

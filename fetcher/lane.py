@@ -1,0 +1,52 @@
+"""A lane as the worker that feeds it sees it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from fetcher.engine.types import Target
+from fetcher.store.leases import HeldLane
+from fetcher.store.shards import Slot
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A lane that this worker holds, or held: what is known of it here.
+
+    ``sent`` counts targets that were handed to the engine, ``settled`` those that the engine is done with and ``kept``
+    those whose outcome was recorded, or thrown away since the lane was lost. The event loop's thread counts the first
+    two and the writer's the third, so that none is counted by both.
+    """
+
+    held: HeldLane
+    last_shard: int = 0
+    shards: deque[int] = field(default_factory=deque)
+    slots: deque[Slot] = field(default_factory=deque)
+    ready: deque[Target] = field(default_factory=deque)
+    left: dict[int, int] = field(default_factory=dict)
+    sent: int = 0
+    settled: int = 0
+    kept: int = 0
+    lost: bool = False
+    listed: bool = False
+    careful: bool = False
+
+    @property
+    def outstanding(self) -> int:
+        """Targets that are with the engine."""
+        return self.sent - self.settled
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of it is under way: neither with the engine nor on its way to the database."""
+        return self.sent == self.kept
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing more to send."""
+        return self.lost or not (self.ready or self.slots or self.shards)
+
+    def may_send(self, allowance: int) -> bool:
+        """Whether one more of its targets may go to the engine."""
+        return not self.lost and self.outstanding < allowance

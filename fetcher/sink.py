@@ -1,0 +1,104 @@
+"""Outcomes on their way into the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from fetcher.engine.types import Outcome
+from fetcher.feed import LaneFeed, place_of
+from fetcher.progress import Tally
+from fetcher.store.record import LaneLost, Recorder
+from fetcher.writer import Writer
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+"""Outcomes in one recording transaction, at most."""
+BATCH_BYTES = 16 * 2**20
+"""Bytes of bodies in one recording transaction, about."""
+FLUSH = 0.25
+"""Seconds after which outcomes are recorded although the batch is not full."""
+
+Saved = Callable[[list[int], Tally], None]
+"""Takes the ids of results just saved and what they add up to; called in the writer thread."""
+
+
+class Sink:
+    """Collects outcomes into batches and has them recorded while the next batch fills.
+
+    Leaving the context records what is left, also when it is left by an error or a cancellation.
+    """
+
+    def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, saved: Saved) -> None:
+        self._recorder = recorder
+        self._feed = feed
+        self._writer = writer
+        self._saved = saved
+        self._batch: list[Outcome] = []
+        self._bytes = 0
+        self._saving: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Sink:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        await asyncio.shield(asyncio.ensure_future(self._drain()))
+
+    async def add(self, outcome: Outcome) -> None:
+        """Take an outcome; waits while the batch before is still being recorded and this one is full.
+
+        Raises what went wrong when an earlier batch was recorded.
+        """
+        self._batch.append(outcome)
+        self._bytes += len(outcome.body or b"")
+        if self._saving is not None and self._saving.done():
+            self._saving.result()
+        if len(self._batch) >= BATCH or self._bytes >= BATCH_BYTES:
+            if self._saving is not None:
+                await asyncio.shield(self._saving)  # a cancellation is not for the batch
+            self._save()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._saving is not None and not self._saving.done():
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+        elif self._saving is None or self._saving.exception() is None:
+            self._save()
+
+    def _save(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if not self._batch:
+            return
+        batch, self._batch, self._bytes = self._batch, [], 0
+        self._saving = self._writer(self._record, batch)
+
+    async def _drain(self) -> None:
+        if self._saving is not None:
+            await self._saving
+        self._save()
+        if self._saving is not None:
+            await self._saving
+
+    def _record(self, batch: Sequence[Outcome]) -> None:
+        """Record a batch (in the writer thread); outcomes of lanes that were lost are thrown away."""
+        while batch:
+            try:
+                self._recorder.record(batch, done=self._feed.finished_shards(batch))
+            except LaneLost as lost:
+                log.warning("%s", lost)
+                self._feed.drop([outcome for outcome in batch if place_of(outcome).lane in lost.lanes], lost.lanes)
+                batch = [outcome for outcome in batch if place_of(outcome).lane not in lost.lanes]
+                continue
+            self._feed.recorded(batch)
+            # All of them, not only what was new: a connection lost while it committed may have recorded them before.
+            self._saved([place_of(outcome).result for outcome in batch], Tally.of(batch))
+            return

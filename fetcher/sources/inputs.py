@@ -1,0 +1,141 @@
+"""What a run reads, in a form that is kept with it, so that reading can go on where a process ended.
+
+An input is read from its beginning again, and the entries that are accounted for are passed over: that holds for every
+format, packed or not. What is no regular file, or is no longer the file that it was, is not read on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fetcher.sources.detect import open_source
+from fetcher.sources.entry import Entry, SourceError
+from fetcher.sources.lines import open_arguments
+
+
+class Input(msgspec.Struct, omit_defaults=True):
+    """One input: ``kind`` is arguments (then ``urls`` are they), file or stdin; ``name`` is what messages call it.
+
+    A file's ``path`` is absolute; ``size`` (bytes) and ``modified`` (nanoseconds since the epoch) tell whether it is
+    still the same, and are None for what is no regular file, such as a named pipe.
+    """
+
+    kind: str
+    name: str
+    format: str = "auto"
+    urls: list[str] = []
+    path: str = ""
+    size: int | None = None
+    modified: int | None = None
+
+    @classmethod
+    def arguments(cls, urls: Sequence[str]) -> Input:
+        """Return the input that is URLs given as arguments."""
+        return cls("arguments", "arguments", urls=list(urls))
+
+    @classmethod
+    def file(cls, path: str, format: str = "auto") -> Input:  # noqa: A002
+        """Return the input that is a file, or standard input for ``-``."""
+        if path == "-":
+            return cls("stdin", "stdin", format)
+        return cls("file", path, format, [], os.path.abspath(path), *(_state_of(path) or (None, None)))  # noqa: PTH100
+
+    def open(self) -> Iterator[Entry]:
+        """Return the entries. Raises SourceError."""
+        if self.kind == "arguments":
+            return open_arguments(self.urls)
+        return open_source("-" if self.kind == "stdin" else self.path, self.format, name=self.name)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError where reading it again would not give what it gave."""
+        if self.kind == "arguments":
+            return
+        if self.kind != "file" or self.size is None:
+            raise SourceError(f"{self.name} cannot be read a second time")
+        now = _state_of(self.path)
+        if now is None:
+            raise SourceError(f"{self.name} is not there any more (it was {self.path})")
+        if now != (self.size, self.modified):
+            raise SourceError(f"{self.name} has been changed since")
+
+
+class Inputs:
+    """The entries of several inputs, one after the other. Opening raises SourceError for any of them; iterate once.
+
+    ``begun`` and ``passed`` say where to begin: at which input, and after how many of its entries; ``read`` is how many
+    entries of the whole run are accounted for by that.
+    """
+
+    def __init__(self, inputs: Sequence[Input], *, begun: int = 0, passed: int = 0, read: int = 0) -> None:
+        self._inputs = inputs
+        self._begun = begun
+        self._passed = passed
+        self._starts = [read - passed]
+        with contextlib.ExitStack() as opened:
+            self._sources = []
+            for source in inputs[begun:]:
+                self._sources.append(source.open())
+                _close_at_exit(opened, self._sources[-1])
+            self._opened = opened.pop_all()
+
+    @classmethod
+    def again(cls, dumped: Sequence[Any], offset: dict[str, Any] | None, read: int) -> Inputs:
+        """Return what is left of a run's inputs. Raises SourceError for what cannot be read again."""
+        if not dumped:
+            raise SourceError("it cannot be read a second time")
+        inputs = [msgspec.convert(item, Input) for item in dumped]
+        begun, passed = (offset or {}).get("input", 0), (offset or {}).get("entries", 0)
+        for source in inputs[begun:]:
+            source.check_unchanged()
+        return cls(inputs, begun=begun, passed=passed, read=read)
+
+    def __iter__(self) -> Generator[Entry, None, None]:
+        with self._opened:
+            count = self._starts[0]
+            for number, source in enumerate(self._sources):
+                if number:
+                    self._starts.append(count)
+                else:
+                    count += self._passed
+                    source = islice(source, self._passed, None)  # noqa: PLW2901
+                for entry in source:
+                    count += 1
+                    yield entry
+
+    @property
+    def description(self) -> str:
+        """Where the entries come from, for people."""
+        return ", ".join(source.name for source in self._inputs)
+
+    def dump(self) -> list[dict[str, Any]]:
+        """Return what ``again`` takes, as JSON values."""
+        dumped: list[dict[str, Any]] = msgspec.to_builtins(list(self._inputs))
+        return dumped
+
+    def offset(self, read: int) -> dict[str, int]:
+        """Return where the entry number ``read`` of the run, from 1, stands: its input, and its number in that."""
+        place = max(0, bisect_right(self._starts, read - 1) - 1)
+        return {"input": self._begun + place, "entries": read - self._starts[place]}
+
+
+def _close_at_exit(stack: contextlib.ExitStack, source: Iterator[Entry]) -> None:
+    if isinstance(source, Generator):
+        stack.callback(source.close)
+
+
+def _state_of(path: str) -> tuple[int, int] | None:
+    """Return size and time of change of a regular file, None for anything else."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None

@@ -1,0 +1,137 @@
+"""``python -m fetcher.worker RUN SIZE``: one of the SIZE processes of a command, as ``fetcher.team`` starts it.
+
+It fetches what it can lease of the run, with its part of the run's concurrency, until nothing is left or it is told to
+stop. SIGTERM stops it as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+import sys
+
+import django
+import msgspec
+
+if __name__ == "__main__":
+    django.setup()  # the models, imported below, need it
+
+from django.db import DatabaseError
+
+from fetcher.bootstrap import first_line
+from fetcher.conf import fetcher_settings
+from fetcher.engine.config import ConfigError
+from fetcher.engine.control import Control
+from fetcher.engine.runner import Meter
+from fetcher.execution import Execution, background
+from fetcher.feed import LaneFeed
+from fetcher.models import Run
+from fetcher.progress import Elsewhere, Tally
+from fetcher.secrets import UnsealError
+from fetcher.store import leases, runs
+from fetcher.team import PLANNED, STOP, Report
+from fetcher.writer import Writer
+
+_REPORT_EVERY = 1.0
+"""Seconds between reports of a worker that saves nothing."""
+
+
+class Worker:
+    """One worker's life: it registers, works, reports what it saves, and lets go."""
+
+    def __init__(self, run: int, size: int) -> None:
+        self._run = run
+        self._size = size
+        self._control = Control()
+        self._meter = Meter()
+        self._planned = asyncio.Event()
+        self._work: asyncio.Future[None] | None = None
+        self._code = 0
+
+    async def live(self) -> int:
+        """Work until the run is done or it is stopped; return the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        async with Writer() as writer:
+            row = await writer(Run.objects.get, pk=self._run)
+            config, options = runs.load_config(row), runs.load_options(row)
+            worker = await writer(leases.register_worker, self._run)
+            try:
+                execution = Execution(
+                    self._run,
+                    worker,
+                    dataclasses.replace(config, concurrency=-(-config.concurrency // self._size)),
+                    options,
+                    writer=writer,
+                    control=self._control,
+                    meter=self._meter,
+                    saved=self._report,
+                )
+                self._work = asyncio.ensure_future(execution.work(self._wait_for_plan))
+                async with background(self._listen()), background(self._keep_reporting(writer)):
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._work
+            finally:
+                await writer(leases.let_go, worker)
+        return self._code
+
+    async def _wait_for_plan(self, feed: LaneFeed) -> None:
+        await self._planned.wait()
+        feed.end_of_plan()
+
+    async def _listen(self) -> None:
+        """Do what the command says; when it is gone, end."""
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            if line == PLANNED:
+                self._planned.set()
+            elif line == STOP:
+                self._stop()
+        self._cancel()
+
+    def _terminate(self) -> None:
+        self._code = 128 + signal.SIGTERM
+        self._stop()
+
+    def _stop(self) -> None:
+        self._control.stop()
+        asyncio.get_running_loop().call_later(fetcher_settings().grace, self._cancel)
+
+    def _cancel(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+
+    async def _keep_reporting(self, writer: Writer) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            await writer(self._report, [], Tally())
+
+    def _report(self, ids: list[int], tally: Tally) -> None:
+        """Write a report; all are written in the writer thread, so that no two are mixed up."""
+        line = msgspec.json.encode(Report(ids, tally, Elsewhere(self._meter.in_flight, self._meter.retries)))
+        with contextlib.suppress(BrokenPipeError):  # the command is gone, which ends this process soon
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+
+
+async def _live(run: int, size: int) -> int:
+    return await Worker(run, size).live()
+
+
+def main(arguments: list[str]) -> int:
+    """Live a worker's life; return the exit code."""
+    # Ctrl-C goes to the whole group of processes: what becomes of it is the command's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run, size = map(int, arguments)
+    try:
+        return asyncio.run(_live(run, size))
+    except (ConfigError, UnsealError, DatabaseError, OSError) as exc:
+        sys.stderr.write(f"worker of run {run}: {first_line(exc)}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
