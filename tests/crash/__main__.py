@@ -34,6 +34,8 @@ from tests.crash.table import bound, table  # noqa: E402
 from tests.support.postgres import reason_against  # noqa: E402
 
 _SIDE_BY_SIDE = 2
+_EVIDENCE = 1000
+"""Characters of what a violation says, from the end."""
 _POSTGRES = os.environ.get("TEST_POSTGRES_URL") or "postgres://postgres@127.0.0.1:5432/postgres"
 
 
@@ -158,7 +160,7 @@ def _print(report: Report, seed: int) -> None:
     figures = f"{report.recorded} of {report.accepted} saved, {report.flying} in flight, {report.again} again"
     print(f"{word:<6} {report.case!s:<44} {figures} ({report.seconds:.1f} s)", flush=True)
     for violation in report.violations[:20]:
-        print(f"       {violation}")
+        print(f"       {str(violation)[-_EVIDENCE:]}")
     if report.violations:
         print(
             f"       kept: {report.folder}; repeat: python -m tests.crash --seed {seed} --only '{report.case}'",

@@ -25,6 +25,7 @@ LIMIT = 60.0
 """Seconds after which a process hangs."""
 SOME_FAILED = 3
 _KNOWN_LABEL = "before"
+_MARK = "TRAWL_CRASH_RUN"
 _ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "tests.crash.settings",
     "PYTHONPATH": str(ROOT),
@@ -44,9 +45,13 @@ class Hung(Exception):
 
 @dataclass(slots=True)
 class Command:
-    """A ``fetch_urls`` in a process group of its own, with what it says on standard error."""
+    """A ``fetch_urls`` in a process group of its own, with what it says on standard error.
+
+    ``mark`` is in the environment of all its processes, and of no others.
+    """
 
     process: subprocess.Popen[bytes]
+    mark: bytes
     said: Path
     began: float
 
@@ -64,20 +69,20 @@ class Command:
             raise Hung(f"{' '.join(self.process.args)} still runs after {seconds:g} s") from None  # type: ignore[arg-type]
 
     def signal_all(self, number: int) -> None:
-        """Signal the whole group, as a terminal does."""
+        """Signal the process group, as a terminal does."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
     def members(self) -> list[int]:
-        """Return the processes of the group that still run, the command included."""
-        return [pid for pid, group in _running() if group == self.process.pid]
+        """Return its processes that still run, itself included."""
+        return [pid for pid in _pids() if self.mark in _read(pid, "environ")]
 
     def helpers(self) -> list[int]:
-        """Return the group's ``fetcher.worker`` processes."""
-        return [pid for pid in self.members() if b"fetcher.worker" in _arguments(pid)]
+        """Return its ``fetcher.worker`` processes."""
+        return [pid for pid in self.members() if b"fetcher.worker" in _read(pid, "cmdline")]
 
     def wait_for_all(self, seconds: float = LIMIT) -> None:
-        """Wait until no process of the group runs. Raises Hung."""
+        """Wait until none of its processes runs. Raises Hung."""
         if not wait_until(lambda: not self.members(), seconds, every=0.02):
             raise Hung(f"processes {self.members()} of the command still run after {seconds:g} s")
 
@@ -158,12 +163,14 @@ class Scratch:
 
     def fetch(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Command:
         """Start ``fetch_urls``."""
+        mark = f"{self.folder.name}-{len(self._commands)}"
         said = self.folder / f"stderr-{len(self._commands)}.txt"
         values = {
             **os.environ,
             **_ENVIRONMENT,
             "DATABASE_URL": self.database.url,
             "MEDIA_ROOT": str(self.folder / "media"),
+            _MARK: mark,
             **(environment or {}),
         }
         with said.open("wb") as sink:
@@ -176,14 +183,16 @@ class Scratch:
                 stderr=sink,
                 start_new_session=True,
             )
-        command = Command(process, said, time.monotonic())
+        command = Command(process, f"{_MARK}={mark}".encode() + b"\0", said, time.monotonic())
         self._commands.append(command)
         return command
 
     def end(self) -> None:
         """End every process that was started here."""
         for command in self._commands:
-            command.signal_all(signal.SIGKILL)
+            for pid in command.members():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             command.process.wait()
 
 
@@ -198,25 +207,17 @@ def migrated(kind: str, folder: Path, server: str) -> Database:
 
 def is_running(pid: int) -> bool:
     """Whether a process runs: one that was killed and not yet missed by its parent does not."""
-    fields = _stat(pid)
-    return bool(fields) and fields[0] != "Z"
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return bool(fields) and fields[0] != b"Z"
 
 
-def _running() -> Iterator[tuple[int, int]]:
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit() and (fields := _stat(int(path.name))) and fields[0] != "Z":
-            yield int(path.name), int(fields[2])
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def _stat(pid: int) -> list[str]:
+def _read(pid: int, name: str) -> bytes:
+    """Return a file of a process, empty where it has ended (proc(5))."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _arguments(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""

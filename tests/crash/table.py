@@ -62,5 +62,5 @@ def bound(reports: Sequence[Report]) -> str:
         return f"{lost} of {len(reports)} kills lost a target, {twice} recorded one twice"
     return (
         f"0 of {len(reports)} kills lost a target or recorded one twice: "
-        f"with 95 % confidence fewer than {3 / len(reports):.2%} of such kills do"
+        f"with 95 % confidence fewer than {min(1, 3 / len(reports)):.2%} of such kills do"
     )
