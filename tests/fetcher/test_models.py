@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from datetime import timedelta
 
@@ -10,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from fetcher.machine import this_process
 from fetcher.models import PLACES, Lane, Result, Run, RunState, Worker, _stretches
 from tests.rows import make_result, make_run, make_shard
 
@@ -97,13 +100,11 @@ class TestPage:
 class TestShownState:
     """A run whose workers are gone is interrupted, and nobody has to write that down."""
 
-    def worker(self, *, left: float, began: float = 0.0) -> Worker:
+    def worker(self, *, left: float, **values) -> Worker:
         now = timezone.now()
         return Worker.objects.create(
             token=uuid.uuid4(),
-            hostname="here",
-            pid=1,
-            started_at=now + timedelta(seconds=began),
+            **{"hostname": "elsewhere", "pid": 1, **values},
             expires_at=now + timedelta(seconds=left),
         )
 
@@ -136,13 +137,23 @@ class TestShownState:
 
     def test_is_running_before_the_first_lane(self):
         run = self.run()
-        self.worker(left=30)
+        self.worker(left=30, run=run)
+        assert self.shown(run) == "running"
+
+    def test_is_interrupted_as_soon_as_its_process_has_ended(self):
+        run, here = self.run(), this_process()
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        process = {"hostname": here.hostname, "boot_id": here.boot}
+        Lane.objects.create(run=run, number=1, worker=self.worker(left=30, pid=ended.pid, **process))
+        assert self.shown(run) == "interrupted"
+        self.worker(left=30, pid=here.pid, process_started=here.started, run=run, **process)
         assert self.shown(run) == "running"
 
     def test_is_not_kept_running_by_another_runs_worker(self):
         run, other = self.run(), self.run()
         Lane.objects.create(run=other, number=1, worker=self.worker(left=30))
-        self.worker(left=30, began=100)
+        self.worker(left=30)
         assert self.shown(run) == "interrupted"
 
     @pytest.mark.parametrize("state", ["pending", "completed", "interrupted", "cancelled", "failed"])

@@ -15,7 +15,8 @@ from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Lane, Result, Run, RunState, Shard, Worker
 from fetcher.reading import CAPACITY
-from fetcher.service import BATCH_BYTES, Listener, fetch_list
+from fetcher.service import Listener, fetch_list
+from fetcher.sink import BATCH_BYTES
 from fetcher.sources import Entry, SourceError
 from tests.support.stored import entries
 from tests.support.waiting import until

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 import pytest
 from django.core.management.base import CommandError, OutputWrapper
 
-from fetcher.cli.execution import run_list
+from fetcher.cli.execution import follow
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Result
 from fetcher.progress import Progress
+from fetcher.service import fetch_list
 from fetcher.sources import Entry, SourceError
 from tests.support.stored import entries
 
@@ -27,7 +28,12 @@ class Streams:
         self.out, self.err = io.StringIO(), io.StringIO()
 
     def run(self, given: Iterable[Entry], config: FetchConfig = CONFIG, **options) -> Progress:
-        return run_list(given, config, stdout=OutputWrapper(self.out), stderr=OutputWrapper(self.err), **options)
+        return follow(
+            lambda listener, control: fetch_list(given, config, listener=listener, control=control),
+            stdout=OutputWrapper(self.out),
+            stderr=OutputWrapper(self.err),
+            **options,
+        )
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def broken(url: str) -> Iterator[Entry]:
     raise SourceError("urls.txt: reading stopped after line 1: input/output error")
 
 
-class TestRunList:
+class TestFollow:
     def test_returns_what_was_done(self, streams, threaded_origin):
         progress = streams.run(entries(threaded_origin.url("/ok/1")))
         assert (progress.done, progress.run) == (1, Result.objects.get().run_id)

@@ -8,7 +8,7 @@ import pytest
 
 from fetcher.cli.progress import Reporter, line
 from fetcher.engine.types import Target
-from fetcher.progress import Progress
+from fetcher.progress import Progress, Tally
 from tests.support.stored import outcome
 
 TARGET = Target("http://a.example/", "a.example:80")
@@ -16,7 +16,7 @@ TARGET = Target("http://a.example/", "a.example:80")
 
 def progress(done: int = 0, **values) -> Progress:
     found = Progress(run=7, **values)
-    found.saved(outcome(TARGET) for _ in range(done))
+    found.saved(Tally.of(outcome(TARGET) for _ in range(done)))
     return found
 
 

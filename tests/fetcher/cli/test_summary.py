@@ -10,7 +10,7 @@ import pytest
 from fetcher.cli.summary import print_summary
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Status
-from fetcher.progress import Progress
+from fetcher.progress import Progress, Tally
 from fetcher.store import runs
 from tests.support.stored import open_targets, outcome, plan, record
 
@@ -29,7 +29,7 @@ def summary(*endings: dict, stream: io.StringIO | None = None, host: str = "http
     record(run, outcomes)
     runs.finish(run)
     progress = Progress(run=run, accepted=values.pop("accepted", len(endings)), planned=True, **values)
-    progress.saved(outcomes)
+    progress.saved(Tally.of(outcomes))
     stream = stream or io.StringIO()
     print_summary(stream, progress)
     return stream.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +12,7 @@ from fetcher.engine.types import Target as EngineTarget
 from fetcher.models import SHARD_SIZE, Lane, RejectedLine, Run, Shard, Target, lane_number
 from fetcher.sources import Entry
 from fetcher.store import runs
-from fetcher.store.plan import IdSet, Planner
+from fetcher.store.plan import IdSet, PlanLost, Planner
 from tests.support.stored import entries, open_targets, plan, side_by_side
 
 
@@ -101,10 +101,58 @@ class TestAdd:
         assert RejectedLine.objects.get().source == source.translate({0xDCE9: "?", 0: "\ufffd"})
 
 
+class TestTakingUp:
+    def test_goes_on_where_another_process_ended(self, planner):
+        planner.add(entries("http://a/1", "http://b/1", "no url", "http://a/1"))
+        second = Planner(planner.run)
+        second.load()
+        assert (second.read, second.accepted, second.duplicates, second.rejected) == (4, 2, 1, 1)
+        second.add(entries("http://b/1", "http://a/2"))
+        assert (second.read, second.accepted, second.duplicates) == (6, 3, 2)
+        assert [target.url for target in open_targets(planner.run)] == ["http://a/1", "http://b/1", "http://a/2"]
+        assert [target.key.position for target in open_targets(planner.run)] == [0, 1, 4]
+
+    def test_shuts_out_whoever_planned_before(self, planner):
+        planner.add(entries("http://a/1"))
+        second = Planner(planner.run)
+        second.load()
+        second.add(entries("http://a/2"))
+        with pytest.raises(PlanLost):
+            planner.add(entries("http://a/3", "http://a/4"))
+        assert runs.pending(planner.run) == 2
+
+    def test_is_for_the_runs_own_reader_only(self, planner):
+        Run.objects.update(planner=7)
+        with pytest.raises(PlanLost):
+            planner.add(entries("http://a/1"))
+        Planner(planner.run, 7).add(entries("http://a/1"))
+        assert runs.pending(planner.run) == 1
+
+    def test_a_commit_of_which_nothing_was_heard_is_not_made_twice(self, planner):
+        planner.add(entries("http://a/1"))
+        deaf = Planner(planner.run)
+        deaf.load()
+        planner.add(entries("http://a/1", "http://a/2", "no url"))
+        assert deaf.add(entries("http://a/1", "http://a/2", "no url")) == {"a:80": 1}
+        assert (deaf.read, deaf.accepted, deaf.duplicates, deaf.rejected) == (4, 2, 1, 1)
+        assert (runs.pending(planner.run), Run.objects.get().duplicates, RejectedLine.objects.count()) == (2, 1, 1)
+        deaf.add(entries("http://a/3"))
+        assert runs.pending(planner.run) == 3
+
+
+class TestSplitHosts:
+    def test_spreads_each_host_over_so_many_lanes(self, db):
+        planner = Planner(runs.create_run(FetchConfig()), split=3)
+        planner.add(entries(*(f"http://a/{number}" for number in range(10))))
+        assert sorted(Lane.objects.values_list("number", "part", "planned")) == [
+            (lane_number("a:80"), 0, 4), (lane_number("a:80"), 1, 3), (lane_number("a:80"), 2, 3),
+        ]  # fmt: skip
+
+
 class TestAfterAFailedTransaction:
     @pytest.fixture
     def broken(self, planner):
-        """A planner whose transactions fail at their last statement, until ``heal`` is called."""
+        """A planner whose transactions fail after the targets are stored, until ``heal`` is called."""
         planner.add(entries("http://a/1"))
         real, planner.run = planner.run, -1
 
@@ -116,7 +164,7 @@ class TestAfterAFailedTransaction:
     @pytest.mark.django_db(transaction=True)
     def test_the_same_entries_are_accepted_the_next_time(self, broken):
         planner, heal = broken
-        with pytest.raises(DatabaseError):
+        with pytest.raises(PlanLost):
             planner.add(entries("http://new/1", "http://new/1", "no url"))
         heal()
         planner.add(entries("http://new/1", "http://new/1", "no url"))

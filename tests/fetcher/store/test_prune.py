@@ -68,7 +68,7 @@ class Progressing:
 
     def __init__(self, *urls: str) -> None:
         self.run = runs.create_run(CONFIG)
-        self.worker = leases.register_worker()
+        self.worker = leases.register_worker(self.run)
         runs.start(self.run)
         Planner(self.run).add([entry_for_url("list", line, url) for line, url in enumerate(urls, 1)])
         runs.planned(self.run)
