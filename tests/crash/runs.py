@@ -104,8 +104,9 @@ def begin(
     """Start the process that is to be hit: a new run's, or one that resumes."""
     if interrupted is not None:
         return scratch.fetch("--resume", str(interrupted.run), *_workers(who), environment=environment)
-    source = ("--file", scratch.listing(script), "--label", LABEL)
-    return scratch.fetch(*source, *_PER_HOST, *_workers(who), environment=environment)
+    return scratch.fetch(
+        *scratch.listing(script), "--label", LABEL, *_PER_HOST, *_workers(who), environment=environment
+    )
 
 
 def _shares(who: str) -> bool:

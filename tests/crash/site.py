@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import signal
 import subprocess
@@ -155,11 +156,13 @@ class Scratch:
         """The requests since this run began, oldest first."""
         return [entry for entry in self._origin.log if entry.started >= self._began]
 
-    def listing(self, script: Script) -> str:
-        """Write the list and return its path."""
-        path = self.folder / "urls.txt"
-        path.write_text("\n".join(script.lines) + "\n")
-        return str(path)
+    def listing(self, script: Script) -> list[str]:
+        """Write the list, its second half packed, and return the options that read it."""
+        half = len(script.lines) // 2
+        plain, packed = self.folder / "urls.txt", self.folder / "more.txt.gz"
+        plain.write_text("\n".join(script.lines[:half]) + "\n")
+        packed.write_bytes(gzip.compress("\n".join(script.lines[half:]).encode()))
+        return ["--file", str(plain), "--file", str(packed)]
 
     def fetch(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Command:
         """Start ``fetch_urls``."""
