@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help install demo serve test check fix bench clean
+.PHONY: help install demo serve test crash crash-long check fix bench clean
 
 help:
 	@echo "make install   install into $(VENV), pinned by hash"
 	@echo "make demo      fetch some two hundred scripted URLs; works offline"
 	@echo "make serve     answer http://127.0.0.1:8000/api/v1/"
 	@echo "make test      run the tests, on SQLite and on PostgreSQL where one answers"
+	@echo "make crash     kill real runs, 20 times, and check that nothing is lost (make crash-long: 240 times)"
 	@echo "make check     lint, types and import contracts"
 	@echo "make fix       format, and mend what can be mended"
 	@echo "make bench     measure, and print ratios"
@@ -46,6 +47,12 @@ test: $(VENV)/.test
 	@if $(BIN)/python -m tests.support.postgres $(TEST_POSTGRES_URL); then \
 		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest $(PARALLEL) -m database; \
 	elif [ -n "$$TRAWL_REQUIRE_SERVICES" ]; then exit 1; fi
+
+crash: $(VENV)/.test
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.crash $(CRASH)
+
+crash-long: $(VENV)/.test
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.crash --kills 240 --signals 50 $(CRASH)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
