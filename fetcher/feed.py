@@ -61,7 +61,6 @@ class LaneFeed:
         self._lanes: dict[int, Lane] = {}
         self._turn: deque[Lane] = deque()
         self._suspects = Suspects(worker, writer)
-        self._acquitted: list[Lane] = []
         self._elsewhere = 0
         self._news = asyncio.Event()
         self._stale = True
@@ -135,7 +134,7 @@ class LaneFeed:
         allowance = self._allowance()
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
-            if lane.empty or lane.careful:
+            if lane.empty or lane.careful or lane.leaving:
                 lane.listed = False
                 continue
             self._turn.append(lane)
@@ -157,20 +156,15 @@ class LaneFeed:
 
     def _look(self) -> None:
         """See which lanes and shards there are now."""
-        while self._acquitted:
-            leases.acquit(self._worker, self._acquitted[-1].held.id)
-            self._acquitted.pop()
         holding = leases.hold_lanes(self._run, self._worker, self._watch)
         self._elsewhere = max(0, holding.elsewhere)
         held = {lane.id: lane for lane in holding.lanes}
-        surplus = len(held) - holding.share
-        if surplus > 0:
-            for pk in self._give_back(held, surplus):
-                del held[pk]
-                self._elsewhere += 1
+        for pk in self._give_back(held, len(held) - holding.share):
+            del held[pk]
+            self._elsewhere += 1
         for pk, row in held.items():
             lane = self._lanes.get(pk)
-            if lane is None or (lane.lost and lane.untouched):
+            if lane is None or (lane.lost and not lane.under_way):
                 self._lanes[pk] = Lane(row, careful=row.careful)
             elif lane.lost:  # taken again before the outcomes of the first time are in: not yet
                 self._elsewhere += 1
@@ -189,26 +183,36 @@ class LaneFeed:
     def _list(self, lane: Lane) -> None:
         if lane.careful:
             self._suspects.add(lane)
-        elif not lane.listed:
+        elif not lane.listed and not lane.leaving:
             lane.listed = True
             self._turn.append(lane)
 
     def _give_back(self, held: dict[int, HeldLane], surplus: int) -> list[int]:
-        """Give up lanes of which nothing is under way, those first that were not begun; return which."""
-        idle = [lane for pk in held if (lane := self._lanes.get(pk)) is not None and lane.untouched and not lane.lost]
-        fresh = [pk for pk in held if pk not in self._lanes]
-        begun = sorted((lane for lane in idle if not lane.empty), key=lambda lane: lane.sent)
-        going = [*fresh, *(lane.held.id for lane in begun)][:surplus]
+        """Give up lanes beyond the share, and return which.
+
+        Of a lane that is given up nothing may be under way, so some are fed no more until what they have out is saved:
+        those first that have least.
+        """
+        lanes = [lane for pk in held if (lane := self._lanes.get(pk)) is not None and not lane.lost]
+        leaving = [lane for lane in lanes if lane.leaving]
+        for lane in leaving[max(0, surplus) :]:  # the share has grown since
+            lane.leaving = False
+            self._list(lane)
+        staying = sorted(
+            (lane for lane in lanes if not lane.leaving and not lane.empty), key=lambda lane: lane.under_way
+        )
+        for lane in staying[: max(0, surplus - len(leaving))]:
+            lane.leaving = True
+        going = [lane for lane in lanes if lane.leaving and not lane.under_way]
         if going:
-            leases.give_back(self._worker, going)
-            for pk in going:
-                if pk in self._lanes:
-                    self._lanes[pk].lost = True
-        return going
+            leases.give_back(self._worker, [lane.held.id for lane in going])
+            for lane in going:
+                lane.lost = True
+        return [lane.held.id for lane in going]
 
     def _forget(self, held: dict[int, HeldLane]) -> None:
         """Drop what is kept of lanes that are done with, or somebody else's by now."""
-        for pk in [pk for pk, lane in self._lanes.items() if lane.lost and lane.untouched and pk not in held]:
+        for pk in [pk for pk, lane in self._lanes.items() if lane.lost and not lane.under_way and pk not in held]:
             del self._lanes[pk]
 
     def _refill(self) -> None:
@@ -252,9 +256,7 @@ class LaneFeed:
             lane.left[place.shard] -= 1
             if not lane.left[place.shard]:
                 del lane.left[place.shard]
-                if lane.careful:
-                    lane.careful = False
-                    self._acquitted.append(lane)
+                lane.careful = False
 
     def drop(self, outcomes: Iterable[Outcome], lost: Iterable[int]) -> None:
         """Note that these outcomes are thrown away, and stop feeding their lanes: another worker has them."""

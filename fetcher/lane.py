@@ -16,7 +16,8 @@ class Lane:
 
     ``sent`` counts targets that were handed to the engine, ``settled`` those that the engine is done with and ``kept``
     those whose outcome was recorded, or thrown away since the lane was lost. The event loop's thread counts the first
-    two and the writer's the third, so that none is counted by both.
+    two and the writer's the third, so that none is counted by both. A lane that is ``leaving`` is fed no more: another
+    worker is to have it once nothing of it is under way.
     """
 
     held: HeldLane
@@ -29,6 +30,7 @@ class Lane:
     settled: int = 0
     kept: int = 0
     lost: bool = False
+    leaving: bool = False
     listed: bool = False
     careful: bool = False
 
@@ -38,9 +40,9 @@ class Lane:
         return self.sent - self.settled
 
     @property
-    def untouched(self) -> bool:
-        """Whether nothing of it is under way: neither with the engine nor on its way to the database."""
-        return self.sent == self.kept
+    def under_way(self) -> int:
+        """Targets that are with the engine or on their way to the database."""
+        return self.sent - self.kept
 
     @property
     def empty(self) -> bool:

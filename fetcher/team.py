@@ -140,6 +140,7 @@ class Team:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE,
+            process_group=0,  # Ctrl-C is for the command: what becomes of its workers is its to say
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self._processes[number] = process

@@ -129,8 +129,6 @@ async def _live(run: int, size: int) -> int:
 
 def main(arguments: list[str]) -> int:
     """Live a worker's life; return the exit code."""
-    # Ctrl-C goes to the whole group of processes: what becomes of it is the command's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     run, size = map(int, arguments)
     try:
         return asyncio.run(_live(run, size))

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from fetcher.machine import this_process
 from fetcher.models import Lane, Worker
-from fetcher.store.sql import locked_for_update
+from fetcher.store.sql import lock_rows, locked_for_update
 
 LEASE = timedelta(seconds=60)
 """How long a worker's lanes stay its own without a renewal."""
@@ -210,12 +210,16 @@ def accuse(worker: int, lane: int, result: int) -> None:
     Lane.objects.filter(another, pk=lane, worker=worker).update(suspect=result, strikes=0)
 
 
-def acquit(worker: int, lane: int) -> None:
-    """Note that a careful lane got through the shard that it was taken over at."""
-    Lane.objects.filter(pk=lane, worker=worker).update(takeovers=0, suspect=None, strikes=0)
+def acquit(shards: Sequence[int]) -> None:
+    """Note that lanes got through these shards: their takeovers are forgotten."""
+    lanes = Lane.objects.filter(shards__in=shards).exclude(takeovers=0, suspect=None)
+    Lane.objects.filter(id__in=lanes.values("id")).update(takeovers=0, suspect=None, strikes=0)
 
 
 def let_go(worker: int) -> None:
     """Give up all lanes of a worker and remove its row."""
-    Lane.objects.filter(worker=worker).update(worker=None)
+    with transaction.atomic():
+        # In the order in which planning and recording lock them: no deadlock between the two.
+        lock_rows(Lane, Lane.objects.filter(worker=worker).values_list("id", flat=True))
+        Lane.objects.filter(worker=worker).update(worker=None)
     Worker.objects.filter(pk=worker).delete()

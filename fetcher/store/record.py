@@ -18,6 +18,7 @@ from fetcher.engine.types import Outcome, Status
 from fetcher.extraction import Extract
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, prepare, save_bodies
+from fetcher.store.leases import acquit
 from fetcher.store.shards import Place, Previous, mark_done
 from fetcher.store.sql import for_database, in_batches, insert_rows, keep_rows
 from fetcher.texts import clean_json, clean_text
@@ -100,6 +101,7 @@ class Recorder:
             insert_rows(Result, _FIELDS, rows)
             if done:
                 mark_done(done)
+                acquit(done)
             self._unsure = ours | {_place(outcome).result for outcome in fresh}
         new, self._unsure = self._unsure, set()
         return [pk for outcome in outcomes if (pk := _place(outcome).result) in new]

@@ -213,7 +213,7 @@ def finish(run: int, *, failed: bool = False) -> RunState:
     if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in OVER:
         wipe_secrets(run)  # before the run is over for all to see
     with transaction.atomic():
-        row = Run.objects.select_for_update().get(pk=run)
+        row = Run.objects.select_for_update(no_key=True).get(pk=run)
         row.state = state = _state(run, failed=failed)
         row.finished_at = timezone.now()
         row.planner = None

@@ -15,6 +15,7 @@ import pytest
 from django.db import connection
 
 from fetcher.bodies import read_body
+from fetcher.cli.text import program
 from fetcher.models import Body, RejectedLine, Result, Run, RunState, Shard, Target, Worker
 from fetcher.store.shards import decode_payload
 from tests.support.commands import Called, database_url, manage, start
@@ -413,16 +414,21 @@ class TestTargetSecrets:
 
 class TestSignals:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_stop_the_run_and_save_what_was_fetched(self, urls, threaded_origin, number, code):
+    def test_stop_the_run_and_save_what_was_fetched(self, urls, threaded_origin, number, code, monkeypatch):
+        monkeypatch.setenv("FETCHER_GRACE", "0.5")
         hanging = threaded_origin.url("/hang/1")
         with start("fetch_urls", *urls, hanging, *ALLOW, "--output", "ndjson", stdin=subprocess.DEVNULL) as process:
             assert len([process.stdout.readline() for _ in urls]) == 3
             process.send_signal(number)
             _, errors = process.communicate(timeout=20)
         assert process.returncode == code
-        assert "interrupted: 3 of 4 targets are saved" in errors
+        assert "stopping: 1 request in flight may take up to 0.5 s; again to stop at once\n" in errors
+        run = Run.objects.get()
+        assert errors.endswith(
+            f"interrupted: 3 of 4 targets are saved. Go on with: {program()} fetch_urls --resume {run.pk}\n"
+        )
         assert "Traceback" not in errors
-        assert Run.objects.get().state == RunState.INTERRUPTED
+        assert run.state == RunState.INTERRUPTED
         assert not Worker.objects.exists()
 
     def test_end_a_command_that_waits_for_input(self):
@@ -431,16 +437,32 @@ class TestSignals:
             process.send_signal(signal.SIGINT)
             wait_for(lambda: process.poll() is not None)
             assert process.returncode == 130
-            assert process.stderr.read() == "interrupted: 0 of 0 targets are saved\n"
+            assert process.stderr.read() == (
+                "interrupted: 0 of 0 targets are saved. "
+                f"Go on with: {program()} fetch_urls --resume {Run.objects.get().pk}\n"
+            )
 
-    @pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, {130}), (signal.SIGTERM, {143, -signal.SIGTERM})])
-    def test_twice_stop_at_once(self, threaded_origin, number, codes):
+    def test_give_what_is_in_flight_time_to_finish(self, threaded_origin):
+        slow = threaded_origin.url("/slow/1?ms=1500")
+        with start("fetch_urls", slow, threaded_origin.url("/hang/1"), *ALLOW, stdin=subprocess.DEVNULL) as process:
+            wait_for(lambda: len(threaded_origin.log) == 2)
+            process.send_signal(signal.SIGTERM)
+            wait_for(Result.objects.exists)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+        assert process.returncode == 143
+        assert Result.objects.get().status == "succeeded"
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_twice_stop_at_once(self, threaded_origin, number, code):
         with start("fetch_urls", threaded_origin.url("/hang/1"), *ALLOW, stdin=subprocess.DEVNULL) as process:
             wait_for(lambda: bool(threaded_origin.log))
             process.send_signal(number)
+            assert "stopping: 1 request in flight" in process.stderr.readline()
             process.send_signal(number)
-            _, errors = process.communicate(timeout=20)
-        assert process.returncode in codes
+            _, errors = process.communicate(timeout=5)  # half of the grace period
+        assert process.returncode == code
+        assert "--resume" in errors
         assert "Traceback" not in errors
 
 

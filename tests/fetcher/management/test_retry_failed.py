@@ -270,7 +270,7 @@ class TestWhatCannotBe:
         assert called.err.startswith(text)
 
     def test_a_run_that_is_being_worked_on(self, failed):
-        worker = leases.register_worker()
+        worker = leases.register_worker(failed)
         Run.objects.filter(pk=failed).update(state="running")
         leases.lease_lanes(failed, worker)
         called = Called("--retry-failed", str(failed))

@@ -101,6 +101,12 @@ class TestWhatIsPlanned:
         assert (planner.accepted, planner.duplicates, planner.rejected) == (5, 0, 0)
         assert runs.pending(planner.run) == 5
 
+    def test_spreads_a_host_over_as_many_lanes_as_asked(self):
+        planner = RetryPlanner(retried(of_hosts(*[FAILED] * 5, hosts=1)), split=2)
+        plan_all(planner)
+        parts = Lane.objects.filter(run=planner.run).order_by("part").values_list("part", "planned")
+        assert list(parts) == [(0, 3), (1, 2)]
+
     def test_is_nothing_where_no_cause_matches(self):
         planner = RetryPlanner(retried(of_hosts(FAILED), "tls"))
         assert planner.add_more() == Counter()
