@@ -343,8 +343,8 @@ class _Lead:
         return found
 
     def _saved(self, ids: list[int], tally: Tally) -> None:
+        self._listener.recorded(ids)  # first: it reads the database and may be repeated, counting must not be
         self._progress.saved(tally)
-        self._listener.recorded(ids)
 
     def _end(self) -> RunState:
         if not self._run:

@@ -110,13 +110,12 @@ class Sink:
                 batch.tally = Tally.of(batch.outcomes)
         if batch.outcomes:
             # All of them, not only what was new: a connection lost while it committed may have recorded them before.
-            tally, batch.tally = batch.tally, Tally()
-            self._saved([place_of(outcome).result for outcome in batch.outcomes], tally)
+            self._saved([place_of(outcome).result for outcome in batch.outcomes], batch.tally)
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Outcomes to record, and how far that came; their ``tally`` is told once."""
+    """Outcomes to record, and how far that came."""
 
     outcomes: list[Outcome]
     recorded: bool = False

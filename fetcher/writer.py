@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import connection, connections
+from django.db import DatabaseError, InterfaceError, connection, connections
 from tenacity import RetryCallState, Retrying, retry_if_exception, sleep_using_event, wait_exponential
 
 from fetcher.conf import fetcher_settings
@@ -92,8 +92,13 @@ class Writer:
     # In the writer thread.
 
     def _patiently(self, call: Callable[[], R]) -> R:
-        result: R = self._retrying(self._try, call)
-        if self._told is not None and self._missed is not None:
+        try:
+            result: R = self._retrying(self._try, call)
+        except (DatabaseError, InterfaceError) as exc:
+            if passes(exc):  # patience is over, and so is this run: what it still has to say must not wait again
+                self.hurry()
+            raise
+        if self._told is not None and self._missed is not None and not self._hurry.is_set():
             self._waiting(f"the database can be used again after {_spoken(time.monotonic() - self._missed)}")
         self._missed = self._told = None
         return result

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import io
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.core.management.base import CommandError, OutputWrapper
-from django.db import connection
+from django.db import DatabaseError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
-from fetcher.cli.execution import run_list
+from fetcher import writer
+from fetcher.cli.execution import follow
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Lane, Result, Run, Target
-from fetcher.sources import Entry
+from fetcher.service import Listener, fetch_list, resume_run
+from fetcher.sources import Entry, Input, Inputs
 from tests.support.commands import database_url
-from tests.support.outages import ride_through, sqlite_held
+from tests.support.outages import locked, ride_through, sqlite_held
 from tests.support.postgres_cluster import ClusterMissing, running_cluster
 from tests.support.processes import unavailable
 from tests.support.small_disk import CannotMount, fill, small_disk
@@ -42,10 +50,21 @@ class Fetched:
         out, err = io.StringIO(), io.StringIO()
         self.error: str | None = None
         try:
-            run_list(given, config, stdout=OutputWrapper(out), stderr=OutputWrapper(err), progress_style="none")
+            follow(
+                lambda listener, control: fetch_list(given, config, listener=listener, control=control),
+                stdout=OutputWrapper(out),
+                stderr=OutputWrapper(err),
+                progress_style="none",
+            )
         except CommandError as exc:
             self.error = str(exc)
         self.messages = err.getvalue().splitlines()
+
+    def said(self, text: str) -> bool:
+        """Whether this is the error, with the run's number before it and how to go on after it."""
+        run = Run.objects.get().pk
+        begins = f"run {run}: {text}. Go on with: "
+        return bool(self.error and self.error.startswith(begins) and self.error.endswith(f"fetch_urls --resume {run}"))
 
 
 @pytest.fixture
@@ -94,6 +113,11 @@ def assert_each_has_one_result(urls: Iterable[str]) -> None:
     assert sum(Lane.objects.values_list("planned", flat=True)) == len(list(urls))
 
 
+def assert_resuming_completes(urls: Iterable[str]) -> None:
+    assert asyncio.run(resume_run(Run.objects.get().pk)) == "completed"
+    assert_each_has_one_result(urls)
+
+
 class TestASqliteFileThatIsLocked:
     def test_is_waited_for_beyond_the_busy_timeout(self, threaded_origin, options):
         on("sqlite")
@@ -112,7 +136,7 @@ class TestASqliteFileThatIsLocked:
         urls = slow(threaded_origin)
         with sqlite_held_from_the_first_result() as held:
             fetched = Fetched(held(urls))
-        assert fetched.error == f"run {Run.objects.get().pk}: the database cannot be used: database is locked"
+        assert fetched.said("the database cannot be used: database is locked")
         assert len(fetched.messages) == 1  # that waiting began
 
     def test_at_the_start_is_an_error_at_once(self, options):
@@ -201,11 +225,13 @@ class TestAFullDisk:
             pages = cursor.fetchone()[0]
         command = connection.settings_dict["OPTIONS"]["init_command"]
         options(init_command=f"{command} PRAGMA max_page_count = {pages + 5};")
-        fetched = Fetched(entries(*(threaded_origin.url(f"/ok/{place}") for place in range(300))))
-        assert fetched.error
-        assert fetched.error.startswith(f"run {Run.objects.get().pk}: the disk of ")
-        assert fetched.error.endswith("is full: database or disk is full; make room there")
+        urls = [threaded_origin.url(f"/ok/{place}") for place in range(300)]
+        fetched = Fetched(Inputs([Input.arguments(urls)]))
+        folder = Path(connection.settings_dict["NAME"]).parent
+        assert fetched.said(f"the disk of {folder} is full: database or disk is full; make room there")
         assert Run.objects.get().state == "interrupted"
+        options(init_command=command)
+        assert_resuming_completes(urls)
 
     @pytest.fixture
     def disk(self, tmp_path, settings):
@@ -222,10 +248,12 @@ class TestAFullDisk:
     def test_of_the_bodies_ends_the_run_in_one_line(self, threaded_origin, disk, settings):
         settings.FETCHER_DISK_RESERVE = 0
         fill(disk, leave=2 * 4096)
-        fetched = Fetched(entries(*(threaded_origin.url(f"/bytes/{1000 + place}") for place in range(30))))
-        full = f"the disk of {disk} is full: [Errno 28] No space left on device; make room there"
-        assert fetched.error == f"run {Run.objects.get().pk}: {full}"
+        urls = [threaded_origin.url(f"/bytes/{1000 + place}") for place in range(30)]
+        fetched = Fetched(Inputs([Input.arguments(urls)]))
+        assert fetched.said(f"the disk of {disk} is full: [Errno 28] No space left on device; make room there")
         assert Run.objects.get().state == "interrupted"
+        (disk / "filler").unlink()
+        assert_resuming_completes(urls)
 
     def test_that_is_nearly_so_is_an_error_before_the_start(self, disk):
         fill(disk, leave=2**19)
@@ -247,10 +275,12 @@ class TestAFullDisk:
 
         fetched = Fetched(source())
         run = Run.objects.get()
-        assert fetched.error
-        assert fetched.error.startswith(f"run {run.pk}: the disk of {disk} is nearly full: 0 MiB are left")
+        assert fetched.said(
+            f"the disk of {disk} is nearly full: 0 MiB are left, and 1 MiB are kept in reserve (FETCHER_DISK_RESERVE); "
+            "make room there"
+        )
         assert run.state == "interrupted"
-        assert Result.objects.count() == 50
+        assert 50 <= Result.objects.count() < 100
 
 
 class TestAReadOnlyDatabase:
@@ -266,3 +296,60 @@ class TestAReadOnlyDatabase:
         assert fetched.messages == []
         assert not Run.objects.exists()
         assert not Target.objects.exists()
+
+
+class TestADatabaseThatFailsAgainAndAgain:
+    """At any statement, and at commits that took place although their answer was lost."""
+
+    @pytest.fixture
+    def failing(self, monkeypatch) -> Iterator[list[str]]:
+        """Have the writer's connections fail, each time at another place; gives what failed so far."""
+        monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
+        chance, failed = random.Random(4), []
+
+        def fail(what: str) -> None:
+            if len(failed) < 20 and chance.random() < (0.3 if what == "COMMIT" else 0.05):
+                failed.append(what)
+                raise locked()
+
+        def execute(call: Callable[..., object], sql: str, *arguments: object) -> object:
+            fail(sql[:20])
+            return call(sql, *arguments)
+
+        def prepare(connection: BaseDatabaseWrapper, **options: object) -> None:
+            if threading.current_thread().name.startswith("trawl-writer"):
+                commit = functools.partial(type(connection).commit, connection)
+
+                def lost() -> None:
+                    commit()
+                    fail("COMMIT")
+
+                connection.commit = lost  # type: ignore[method-assign]
+                connection.execute_wrappers[:] = [execute]
+
+        connection_created.connect(prepare)
+        yield failed
+        connection_created.disconnect(prepare)
+
+    def test_gets_and_tells_each_result_once(self, threaded_origin, failing):
+        urls, recorded, listener = slow(threaded_origin, 300, ms=5), [], Listener()
+        listener.recorded = recorded.extend
+
+        def source() -> Iterator[Entry]:
+            for start in range(0, len(urls), 30):
+                yield from entries(*urls[start : start + 30], source=f"part {start}")
+                time.sleep(0.1)
+
+        for _ in range(50):  # the beginning of a run is not repeated
+            try:
+                state = asyncio.run(fetch_list(source(), CONFIG, listener=listener))
+                break
+            except DatabaseError:
+                assert not Result.objects.exists()
+                Run.objects.all().delete()
+        assert state == "completed"
+        assert_each_has_one_result(urls)
+        assert sorted(recorded) == sorted(Result.objects.values_list("id", flat=True))
+        assert listener.progress.done == len(urls)
+        assert "COMMIT" in failing
+        assert len(failing) > 2

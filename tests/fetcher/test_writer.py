@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,17 +12,9 @@ from django.db import OperationalError, connection, transaction
 
 from fetcher.models import Run
 from fetcher.writer import Writer
+from tests.support.outages import locked
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def locked() -> OperationalError:
-    """Return SQLite's error for a lock that another process has, as Django raises it."""
-    cause = sqlite3.OperationalError("database is locked")
-    cause.sqlite_errorcode = sqlite3.SQLITE_BUSY
-    error = OperationalError(*cause.args)
-    error.__cause__ = cause
-    return error
 
 
 class Failing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from django.db import OperationalError
 
 from fetcher.demo.origin import ThreadedOrigin
 from tests.support.commands import manage, start
@@ -37,6 +40,15 @@ def sqlite_held(path: Path | str) -> Iterator[None]:
             yield
         finally:
             process.stdin.close()
+
+
+def locked() -> OperationalError:
+    """Return SQLite's error for a lock that another process has, as Django raises it."""
+    cause = sqlite3.OperationalError("database is locked")
+    cause.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    error = OperationalError(*cause.args)
+    error.__cause__ = cause
+    return error
 
 
 @dataclass(frozen=True, slots=True)
