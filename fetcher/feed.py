@@ -63,6 +63,7 @@ class LaneFeed:
         self._elsewhere = 0
         self._news = asyncio.Event()
         self._stale = True
+        self._due = False
         self._ended = False
 
     def planned(self) -> None:
@@ -86,6 +87,9 @@ class LaneFeed:
         ticking = asyncio.create_task(self._tick())
         try:
             while True:
+                if self._due:
+                    self._due = False
+                    await self._writer(self._look)
                 target = None if self._suspects.alone else self._next()
                 if target is None and self._suspects.lanes:
                     target = await self._next_suspect()
@@ -107,7 +111,7 @@ class LaneFeed:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(LOOK)
-            self._stale = True
+            self._due = True
             self._news.set()
 
     async def _next_suspect(self) -> Target | None:
@@ -246,6 +250,7 @@ class LaneFeed:
 
     def drop(self, outcomes: Iterable[Outcome], lost: Iterable[int]) -> None:
         """Note that these outcomes are thrown away, and stop feeding their lanes: another worker has them."""
+        self._stale = True  # they are elsewhere now, and may come back
         for pk in lost:
             self._lanes[pk].lost = True
         for outcome in outcomes:

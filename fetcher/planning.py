@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from fetcher.feed import LaneFeed
 from fetcher.progress import Progress
@@ -11,6 +13,7 @@ from fetcher.reading import BufferedReader
 from fetcher.sources import Entry
 from fetcher.store import runs
 from fetcher.store.plan import Planner
+from fetcher.store.retry import RetryPlanner
 from fetcher.writer import Writer
 
 
@@ -33,7 +36,7 @@ async def plan_entries(
             for entry in batch:
                 if entry.target is None:
                     rejected(entry)
-            await writer(_add, planner, batch, progress)
+            await writer(_note, planner, partial(planner.add, batch), progress)
             feed.planned()
             await asyncio.sleep(0)  # let the feed have the writer first: what is planned should be fetched
         await writer(runs.planned, planner.run)
@@ -42,11 +45,21 @@ async def plan_entries(
         reader.stop()
 
 
-def _add(planner: Planner, batch: list[Entry], progress: Progress) -> None:
-    """Plan a batch (in the writer thread)."""
-    accepted = planner.add(batch)
+async def plan_failures(planner: RetryPlanner, feed: LaneFeed, *, writer: Writer, progress: Progress) -> None:
+    """Plan the failures of another run. Raises SourceError where that is gone, PlanLost, DatabaseError."""
+    while await writer(_note, planner, planner.add_more, progress):
+        feed.planned()
+        await asyncio.sleep(0)
+    await writer(runs.planned, planner.run)
+    progress.planned = True
+
+
+def _note(planner: Planner | RetryPlanner, plan: Callable[[], Counter[str] | None], progress: Progress) -> bool:
+    """Plan a step (in the writer thread) and count it; False where there was nothing more to plan."""
+    accepted = plan()
     if progress.work is not None:
-        progress.work.accepted(accepted)
+        progress.work.accepted(accepted or {})
     progress.accepted = planner.accepted
     progress.duplicates = planner.duplicates
     progress.rejected = planner.rejected
+    return accepted is not None

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 from django.db import transaction
 
+from fetcher.causes import Cause
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
@@ -28,11 +30,12 @@ from fetcher.execution import Execution
 from fetcher.feed import LaneFeed
 from fetcher.models import Run, RunState
 from fetcher.options import RunOptions
-from fetcher.planning import plan_entries
+from fetcher.planning import plan_entries, plan_failures
 from fetcher.progress import Progress, Tally
 from fetcher.sources import Entry, Inputs, SourceError, with_defaults
 from fetcher.store import leases, runs
 from fetcher.store.plan import Planner
+from fetcher.store.retry import RetryPlanner, create_retry, is_retry
 from fetcher.team import Team
 from fetcher.writer import Writer
 
@@ -99,7 +102,33 @@ async def fetch_list(
     check_environment(config.headers)
     async with Writer() as writer:
         lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
-        return await lead.run(lambda: lead.create(entries, config, options or RunOptions(), label, source))
+        options = options or RunOptions()
+        inputs = entries.dump() if isinstance(entries, Inputs) else None
+        create = partial(runs.create_run, config, options, label=label, source=source, inputs=inputs)
+        return await lead.run(lambda: lead.begin(create, config, options, entries))
+
+
+async def fetch_failures(
+    parent: int,
+    causes: Sequence[Cause],
+    config: FetchConfig,
+    options: RunOptions,
+    *,
+    label: str = "",
+    listener: Listener | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    control: Control | None = None,
+    workers: int = 1,
+) -> RunState:
+    """Fetch again what failed or was skipped in another run by these causes (none: by any), as one new run.
+
+    Everything else is as in ``fetch_list``; the targets are what they were, so ``method`` and ``data`` go unused.
+    """
+    check_environment(config.headers)
+    async with Writer() as writer:
+        lead = _Lead(writer, listener or Listener(), transport, control or Control(), workers)
+        create = partial(create_retry, parent, causes, config, options, label=label)
+        return await lead.run(lambda: lead.begin(create, config, options))
 
 
 async def resume_run(
@@ -142,6 +171,7 @@ class _Lead:
         self._config = FetchConfig()
         self._options = RunOptions()
         self._entries: Iterable[Entry] | None = None
+        self._failures = False
         self._lost: SourceError | None = None
 
     async def run(self, begin: Callable[[], Awaitable[None]]) -> RunState:
@@ -157,13 +187,18 @@ class _Lead:
             raise self._lost
         return state
 
-    async def create(
-        self, entries: Iterable[Entry], config: FetchConfig, options: RunOptions, label: str, source: str
+    async def begin(
+        self,
+        create: Callable[[], int],
+        config: FetchConfig,
+        options: RunOptions,
+        entries: Iterable[Entry] | None = None,
     ) -> None:
-        """Begin a new run."""
-        self._entries, self._config, self._options = entries, config, options
+        """Begin a new run; without entries it is one over another run's failures."""
+        self._config, self._options, self._entries = config, options, entries
+        self._failures = entries is None
         self._progress.work = RemainingWork(Limits.of(config))
-        await self._writer(self._create, label, source)
+        await self._writer(self._begin, create)
 
     async def take_up(self, run: int) -> None:
         """Go on with a run that was interrupted. One whose processes are just ending is waited for."""
@@ -215,36 +250,40 @@ class _Lead:
 
     async def _plan(self, feed: LaneFeed, team: Team) -> None:
         try:
-            if self._entries is None:
-                self._progress.planned = True
-                return
-            inputs = self._entries
-            planner = Planner(
-                self._run,
-                self._worker,
-                config=self._config,
-                split=self._options.split_hosts,
-                offset=inputs.offset if isinstance(inputs, Inputs) else lambda read: {},
-            )
-            await self._writer(planner.load)
-            await plan_entries(
-                with_defaults(iter(inputs), method=self._options.method, data=self._options.data),
-                planner,
-                feed,
-                writer=self._writer,
-                progress=self._progress,
-                rejected=self._listener.rejected,
-            )
+            if self._failures:
+                planner = await self._writer(RetryPlanner, self._run, self._worker, split=self._options.split_hosts)
+                await plan_failures(planner, feed, writer=self._writer, progress=self._progress)
+            elif self._entries is not None:
+                await self._plan_entries(self._entries, feed)
+            else:
+                self._progress.planned = self._lost is None
         finally:
             feed.end_of_plan()
             team.end_of_plan()
 
+    async def _plan_entries(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
+        planner = Planner(
+            self._run,
+            self._worker,
+            config=self._config,
+            split=self._options.split_hosts,
+            offset=entries.offset if isinstance(entries, Inputs) else lambda read: {},
+        )
+        await self._writer(planner.load)
+        await plan_entries(
+            with_defaults(iter(entries), method=self._options.method, data=self._options.data),
+            planner,
+            feed,
+            writer=self._writer,
+            progress=self._progress,
+            rejected=self._listener.rejected,
+        )
+
     # In the writer thread, one after the other: however early a cancellation comes, the end finds what was begun.
 
-    def _create(self, label: str, source: str) -> None:
-        inputs = self._entries.dump() if isinstance(self._entries, Inputs) else None
+    def _begin(self, create: Callable[[], int]) -> None:
         with transaction.atomic():  # a run without a worker would look like one that waits for its turn
-            run = runs.create_run(self._config, self._options, label=label, source=source, inputs=inputs)
+            run = create()
             worker = leases.register_worker(run)
             runs.start(run, worker)
         self._run, self._worker = run, worker
@@ -259,7 +298,9 @@ class _Lead:
         self._run, self._worker = run, worker
         self._progress.take_up(runs.counts(run), duplicates=row.duplicates, rejected=row.rejected)
         lost = ""
-        if row.planned_at is None:
+        if row.planned_at is None and is_retry(row.inputs):
+            self._failures = True
+        elif row.planned_at is None:
             try:
                 self._entries = Inputs.again(row.inputs or [], row.source_offset, row.read)
             except SourceError as exc:
@@ -288,5 +329,9 @@ class _Lead:
 
 def _end_of(run: Run) -> str:
     """Return how far a run's input was read, for people."""
-    offset = run.source_offset
-    return f"{offset['source']}, line {offset['line']}" if offset else "its beginning"
+    match run.source_offset:
+        case {"source": source, "line": line}:
+            return f"{source}, line {line}"
+        case {"after": result}:
+            return f"result {result} of run {run.parent_id}"
+    return "its beginning"

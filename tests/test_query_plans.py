@@ -29,7 +29,18 @@ PLACES_READ = [f"results, {name}, {place} page" for name in FILTERS for place in
 
 @pytest.mark.parametrize(
     "name",
-    [*PLACES_READ, "a result", "runs", "runs by state", "runs by label", "runs by job_name", "latest", "latest good"],
+    [
+        *PLACES_READ,
+        "a result",
+        "failures to fetch again, first",
+        "failures to fetch again, last",
+        "runs",
+        "runs by state",
+        "runs by label",
+        "runs by job_name",
+        "latest",
+        "latest good",
+    ],
 )
 def test_reads_no_large_table_as_a_whole(filled: Filled, name: str) -> None:
     plans = plans_of(dict(reads(filled))[name])

@@ -27,7 +27,7 @@ from fetcher.progress import Progress
 from fetcher.secrets import UnsealError
 from fetcher.service import Listener, Resumed
 from fetcher.sources import Entry, SourceError
-from fetcher.store.plan import PlanLost
+from fetcher.store.lanes import PlanLost
 from fetcher.store.runs import NotResumable
 
 OUTPUTS = ("summary", "ndjson", "json")
@@ -218,6 +218,15 @@ def _print_document(stream: TextIO, progress: Progress) -> None:
             stream.write(separator + payloads.encode(item).decode())
             separator = ",\n"
     stream.write("\n]}\n")
+
+
+def print_no_run(stdout: OutputWrapper, output: str) -> None:
+    """Print what a program reads where there was nothing to make a run of: with ``json`` ``{"run": null, …}``."""
+    if output == "json":
+        with closed_pipe_is_fine():
+            out = raw_stream(stdout)
+            out.write(payloads.encode({"run": None, "summary": figures(Progress()), "items": []}).decode() + "\n")
+            out.flush()
 
 
 def _pages(run: int) -> Iterator[list[int]]:

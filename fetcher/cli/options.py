@@ -1,8 +1,12 @@
-"""The fetch options of the commands: declared once, read by the same functions as the settings."""
+"""The fetch options of the commands: declared once, read by the same functions as the settings.
+
+None of them has a default of its own, so that what was not given can be as the settings, or another run, have it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +20,7 @@ from fetcher import conf
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, parse_header
+from fetcher.engine.types import Headers
 from fetcher.extraction import parse_extract
 from fetcher.options import MAX_DATA, RunOptions
 from fetcher.sources import SourceError
@@ -81,7 +86,7 @@ def add_fetch_options(parser: CommandParser) -> None:
         "--header",
         metavar="'K: V'",
         action="append",
-        type=_checked(lambda text: parse_header("headers", text)),
+        type=checked_value(lambda text: parse_header("headers", text)),
         default=[],
         help="send this header with every request; repeatable. A value env:NAME is read from the environment and "
         "stored nowhere; other secrets are stored encrypted until the run is over",
@@ -90,7 +95,7 @@ def add_fetch_options(parser: CommandParser) -> None:
         "--allow-network",
         metavar="CIDR",
         action="append",
-        type=_checked(AllowedNetwork.parse),
+        type=checked_value(AllowedNetwork.parse),
         default=[],
         help="allow a network that is not public, such as 127.0.0.1/32, 10.0.0.0/8 or 127.0.0.1:8000; repeatable. "
         "Also FETCHER_ALLOWED_NETWORKS",
@@ -106,7 +111,7 @@ def add_request_options(parser: CommandParser) -> None:
     group = parser.add_argument_group("requests and what is kept")
     group.add_argument(
         "--method",
-        type=_checked(_method),
+        type=checked_value(_method),
         help="for targets that name none themselves (default: GET, with --data POST)",
     )
     group.add_argument(
@@ -118,50 +123,62 @@ def add_request_options(parser: CommandParser) -> None:
     group.add_argument(
         "--user-env",
         metavar="NAME",
-        type=_checked(_variable),
+        type=checked_value(_variable),
         help="send Basic authentication with the user:password in this environment variable, which is stored nowhere",
     )
     group.add_argument(
         "--extract",
         metavar="JMESPATH",
-        type=_checked(_expression),
+        type=checked_value(_expression),
         help="save what this expression finds in each JSON answer beside it; up to 64 KiB of JSON each",
     )
     group.add_argument(
         "--body",
         dest="keep_body",
         action=argparse.BooleanOptionalAction,
-        default=defaults.keep_body,
+        default=None,
         help="keep the content of bodies; --no-body keeps headers, figures and the hash "
         f"(default: {_word(defaults.keep_body)})",
     )
     group.add_argument(
         "--conditional",
         action=argparse.BooleanOptionalAction,
-        default=defaults.conditional,
+        default=None,
         help="send known validators, so that what has not changed is not sent again "
         f"(default: {_word(defaults.conditional)})",
     )
 
 
-def options_from(options: dict[str, Any], *, stdin_is_source: bool = False) -> RunOptions:
-    """Return the run's other options. Raises CommandError (usage), also for a ``--data`` file that cannot be read."""
+def options_from(
+    options: dict[str, Any], base: RunOptions | None = None, *, stdin_is_source: bool = False
+) -> RunOptions:
+    """Return the run's other options; what was not given is as in ``base``, by default as the settings make it.
+
+    Raises CommandError (usage), also for a ``--data`` file that cannot be read.
+    """
+    if base is None:
+        base = _default_options()
+    names = ("method", "extract", "keep_body", "conditional", "split_hosts")
+    given = {name: options[name] for name in names if options.get(name) is not None}
     try:
-        return RunOptions(
-            method=options["method"],
-            data=_data(options["data"], stdin_is_source=stdin_is_source),
-            extract=options["extract"],
-            keep_body=options["keep_body"],
-            conditional=options["conditional"],
-            split_hosts=options.get("split_hosts") or 1,
-        )
+        if options["data"] is not None:
+            given["data"] = _data(options["data"], stdin_is_source=stdin_is_source)
+        return dataclasses.replace(base, **given)
     except ConfigError as exc:
         raise CommandError(f"argument --{exc.name}: {exc}", returncode=USAGE) from None
 
 
-def _data(text: str | None, *, stdin_is_source: bool) -> bytes | None:
-    if text is None or not text.startswith("@"):
-        return None if text is None else os.fsencode(text)
+def _default_options() -> RunOptions:
+    try:
+        defaults = conf.fetcher_settings()
+    except ConfigError as exc:
+        raise CommandError(str(exc)) from None
+    return RunOptions(keep_body=defaults.keep_body, conditional=defaults.conditional)
+
+
+def _data(text: str, *, stdin_is_source: bool) -> bytes:
+    if not text.startswith("@"):
+        return os.fsencode(text)
     path = text[1:]
     if not path:
         raise ConfigError("data", "names no file after @; write @FILE, or @- for standard input")
@@ -197,13 +214,30 @@ def _variable(text: str) -> str:
     return text
 
 
-def config_from(options: dict[str, Any]) -> FetchConfig:
-    """Return the configuration that the options ask for. Raises CommandError (usage) for a value out of range."""
+def config_from(options: dict[str, Any], base: FetchConfig | None = None) -> FetchConfig:
+    """Return the configuration that the options ask for, on top of ``base``, by default of the settings.
+
+    Raises CommandError (usage) for a value out of range.
+    """
     overrides = {option.field: options[option.field] for option in OPTIONS if options[option.field] is not None}
+    if base is None:
+        try:
+            base = conf.fetch_config()
+        except ConfigError as exc:
+            raise CommandError(str(exc)) from None
+    if headers := given_headers(options):
+        overrides["headers"] = effective_headers(base.headers, headers)
+    if options["allow_network"]:
+        overrides["allowed_networks"] = (*base.allowed_networks, *options["allow_network"])
     try:
-        defaults = conf.fetch_config()
+        return dataclasses.replace(base, **overrides)
     except ConfigError as exc:
-        raise CommandError(str(exc)) from None
+        flag = _LISTS.get(exc.name) or f"--{exc.name.replace('_', '-')}"
+        raise CommandError(f"argument {flag}: {exc}", returncode=USAGE) from None
+
+
+def given_headers(options: dict[str, Any]) -> Headers:
+    """Return the headers that the options give. Raises CommandError (usage)."""
     headers = tuple(options["header"])
     if variable := options.get("user_env"):
         if any(name.lower() == "authorization" for name, _ in headers):
@@ -211,22 +245,14 @@ def config_from(options: dict[str, Any]) -> FetchConfig:
                 "argument --user-env: cannot be used together with --header 'Authorization: …'", returncode=USAGE
             )
         headers += (("Authorization", f"basic-env:{variable}"),)
-    if headers:
-        overrides["headers"] = effective_headers(defaults.headers, headers)
-    if options["allow_network"]:
-        overrides["allowed_networks"] = (*defaults.allowed_networks, *options["allow_network"])
-    try:
-        return conf.fetch_config(overrides)
-    except ConfigError as exc:
-        flag = _LISTS.get(exc.name) or f"--{exc.name.replace('_', '-')}"
-        raise CommandError(f"argument {flag}: {exc}", returncode=USAGE) from None
+    return headers
 
 
 def _reader(field: str) -> Callable[[str], Any]:
-    return _checked(lambda text: conf.read_value(field, text))
+    return checked_value(lambda text: conf.read_value(field, text))
 
 
-def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+def checked_value(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """Turn a value's ValueError into argparse's own complaint, which keeps the text."""
 
     def checked(text: str) -> Any:

@@ -15,13 +15,14 @@ from rich.text import Text
 from fetcher.cli.text import count, duration, printable, program, size
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
-from fetcher.models import Result, Run
+from fetcher.models import Result, Run, RunState
 from fetcher.payloads import run_items
 from fetcher.progress import Progress
 
 _SAMPLES = 5
 _HOSTS = 3
 _COLOURS = {Status.SUCCEEDED: "green", Status.NOT_MODIFIED: "green", Status.FAILED: "red", Status.SKIPPED: "yellow"}
+_OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
 _UNBOUNDED = 10_000
 """Columns of what is no terminal: nothing is wrapped."""
 
@@ -33,11 +34,11 @@ def print_summary(stream: TextIO, progress: Progress) -> None:
     """
     run = Run.objects.get(pk=progress.run)
     state = run_items(Run.objects.filter(pk=run.pk))[0].state
-    reasons = _reasons(progress.run) if progress.failed else []
+    reasons = failure_reasons(progress.run) if progress.failed else []
     parts: list[RenderableType] = [_headline(run, state, progress), _counts(progress, reasons)]
     parts += _section("For example", _samples(reasons))
     parts += _section("Slowest hosts", _hosts(progress))
-    parts += [_next_steps(run.pk, progress, program())]
+    parts += [_next_steps(run.pk, state, progress, program())]
     print_parts(stream, parts)
 
 
@@ -75,7 +76,7 @@ def _draw(show: Callable[..., None], parts: Sequence[RenderableType]) -> None:
 
 
 @dataclass(slots=True)
-class _Reason:
+class Reason:
     """Why so many targets have a status; ``example`` is the id of the first such result."""
 
     status: str
@@ -84,7 +85,7 @@ class _Reason:
     example: int
 
 
-def _reasons(run: int) -> list[_Reason]:
+def failure_reasons(run: int) -> list[Reason]:
     """Return the reasons of unsuccessful results, the most frequent first; only http_status is split by its code."""
     groups = (
         Result.objects.unsuccessful()
@@ -93,10 +94,10 @@ def _reasons(run: int) -> list[_Reason]:
         .annotate(number=Count("id"), example=Min("id"))
         .order_by()
     )
-    found: dict[tuple[str, str], _Reason] = {}
+    found: dict[tuple[str, str], Reason] = {}
     for status, kind, code, number, example in groups:
         text = f"{kind} {code}" if kind == ErrorKind.HTTP_STATUS else str(kind)
-        reason = found.setdefault((status, text), _Reason(status, text, 0, example))
+        reason = found.setdefault((status, text), Reason(status, text, 0, example))
         reason.number += number
         reason.example = min(reason.example, example)
     return sorted(found.values(), key=lambda reason: (-reason.number, reason.text))
@@ -112,7 +113,7 @@ def _headline(run: Run, state: str, progress: Progress) -> Text:
     return text.append(f" {state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
 
 
-def _counts(progress: Progress, reasons: Sequence[_Reason]) -> Table:
+def _counts(progress: Progress, reasons: Sequence[Reason]) -> Table:
     table = _table()
     table.columns[2].justify = "right"
     for status in Status:
@@ -133,7 +134,7 @@ def _counts(progress: Progress, reasons: Sequence[_Reason]) -> Table:
     return table
 
 
-def _samples(reasons: Sequence[_Reason]) -> Table:
+def _samples(reasons: Sequence[Reason]) -> Table:
     """Show the first result of each of the most frequent reasons."""
     table = _table()
     shown = {reason.example: reason.text for reason in reasons[:_SAMPLES]}
@@ -154,12 +155,14 @@ def _hosts(progress: Progress) -> Table:
     return table
 
 
-def _next_steps(run: int, progress: Progress, command: str) -> Table:
+def _next_steps(run: int, state: str, progress: Progress, command: str) -> Table:
     base = f"http://127.0.0.1:8000/api/v1/runs/{run}/results/"
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("Read as JSON", f"{command} serve, then {base}")
     if progress.failed:
         table.add_row("What failed", f"{base}?status=failed")
+        if state in _OVER:
+            table.add_row("Try again", f"{command} fetch_urls --retry-failed {run}")
     return table
 
 

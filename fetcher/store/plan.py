@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -12,19 +12,15 @@ from django.db.models import F
 from fetcher.engine import types
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.urls import fingerprint
-from fetcher.models import SHARD_SIZE, Lane, RejectedLine, Run, Shard, Target, lane_number
-from fetcher.secrets import derived_key, seal
+from fetcher.models import RejectedLine, Run, Shard, Target
+from fetcher.secrets import derived_key
 from fetcher.sources import Entry
-from fetcher.store import runs
-from fetcher.store.shards import Payload, Secrets, decode_payload, encode_payload
+from fetcher.store.lanes import PlanLost, Planned, ShardWriter
+from fetcher.store.shards import decode_payload
 from fetcher.store.sql import for_database, in_batches, insert_rows
 from fetcher.texts import clean_text
 
 _CHUNK = 2**16
-_LaneKey = tuple[int, int]
-"""Number and part."""
-_Placed = tuple[types.Target, int, int]
-"""A target, its row's id and its position."""
 
 
 class IdSet:
@@ -43,10 +39,6 @@ class IdSet:
         chunk = self._chunks.get(number // _CHUNK)
         place, bit = divmod(number % _CHUNK, 8)
         return chunk is not None and bool(chunk[place] & (1 << bit))
-
-
-class PlanLost(Exception):
-    """Another worker reads the run's source by now; nothing was planned."""
 
 
 class Planner:
@@ -69,14 +61,13 @@ class Planner:
         self.run = run
         self._worker = worker
         self._config = config or FetchConfig()
-        self._split = split
         self._offset = offset
         self.accepted = 0
         self.duplicates = 0
         self.rejected = 0
         self.read = 0
         self._seen = IdSet()
-        self._lanes: dict[_LaneKey, int] = {}
+        self._shards = ShardWriter(run, split)
         self._key = derived_key("fingerprint")
 
     def load(self) -> None:
@@ -101,60 +92,52 @@ class Planner:
         rejected = [entry for entry in entries if entry.target is None]
         prints = [self._fingerprint(target) for target in targets]
         first = self.read - self.rejected
-        with transaction.atomic():
-            ids = self._target_ids(prints, targets)
-            fresh = self._first_places([ids[mark] for mark in prints])
-            duplicates = len(targets) - len(fresh)
-            lanes = self._lanes
-            if self._claim(entries, duplicates, len(rejected)):
-                by_lane: dict[_LaneKey, list[_Placed]] = {}
-                for pk, index in fresh.items():
-                    key = lane_number(targets[index].host), (first + index) % self._split
-                    by_lane.setdefault(key, []).append((targets[index], pk, first + index))
-                lanes = self._open_lanes(by_lane)
-                self._save_shards({lanes[key]: items for key, items in by_lane.items()})
-                insert_rows(
-                    RejectedLine,
-                    ("run", "source", "line", "value", "reason"),
-                    [
-                        (
-                            self.run,
-                            clean_text(entry.source),
-                            entry.line,
-                            clean_text(entry.value),
-                            clean_text(entry.reason),
-                        )
-                        for entry in rejected
-                    ],
-                )
+        fresh: dict[int, int] = {}
+        try:
+            with transaction.atomic():
+                ids = self._target_ids(prints, targets)
+                fresh = self._first_places([ids[mark] for mark in prints])
+                self._shards.write([self._planned(targets[index], pk, first + index) for pk, index in fresh.items()])
+                self._keep_rejected(rejected)
+                # After the lanes, as whoever gives up a lane and ends its run locks them: no deadlock between the two.
+                self._advance(entries, len(targets) - len(fresh), len(rejected))
+        except PlanLost:
+            if not self._is_committed(len(entries)):
+                raise
         # Only now: what a transaction that failed has noted would be taken for known the next time.
         for pk in fresh:
             self._seen.add(pk)
-        self._lanes = lanes
         self.read += len(entries)
         self.accepted += len(fresh)
-        self.duplicates += duplicates
+        self.duplicates += len(targets) - len(fresh)
         self.rejected += len(rejected)
         return Counter(targets[index].host for index in fresh.values())
 
-    def _claim(self, entries: Sequence[Entry], duplicates: int, rejected: int) -> bool:
-        """Account for the entries; False where this very call did so before and was not told.
-
-        The row is locked by it, so that nobody else plans the run meanwhile.
-        """
+    def _advance(self, entries: Sequence[Entry], duplicates: int, rejected: int) -> None:
+        """Account for the entries, as the one that plans the run."""
         read = self.read + len(entries)
         last = {"source": clean_text(entries[-1].source), "line": entries[-1].line}
-        row = Run.objects.filter(pk=self.run, planner=self._worker)
-        if row.filter(read=self.read).update(
+        if not Run.objects.filter(pk=self.run, planner=self._worker, read=self.read).update(
             read=read,
             duplicates=F("duplicates") + duplicates,
             rejected=F("rejected") + rejected,
             source_offset={**last, **self._offset(read)},
         ):
-            return True
-        if row.filter(read=read).exists():
-            return False
-        raise PlanLost(f"run {self.run} is read by another process")
+            raise PlanLost(f"run {self.run} is planned by another process")
+
+    def _is_committed(self, count: int) -> bool:
+        """Whether these entries are accounted for already: the database took them and could not say so any more."""
+        return Run.objects.filter(pk=self.run, planner=self._worker, read=self.read + count).exists()
+
+    def _keep_rejected(self, rejected: Sequence[Entry]) -> None:
+        insert_rows(
+            RejectedLine,
+            ("run", "source", "line", "value", "reason"),
+            [
+                (self.run, clean_text(entry.source), entry.line, clean_text(entry.value), clean_text(entry.reason))
+                for entry in rejected
+            ],
+        )
 
     def _fingerprint(self, target: types.Target) -> bytes:
         return target_fingerprint(target, self._config, self._key)
@@ -180,35 +163,9 @@ class Planner:
         )
         return ids | _ids(missing)
 
-    def _save_shards(self, by_lane: dict[int, list[_Placed]]) -> None:
-        rows = []
-        # In the order in which recording locks the lanes' rows: no deadlock between the two.
-        for lane, items in sorted(by_lane.items()):
-            for part in in_batches(items, SHARD_SIZE):
-                payload = self._payload(part)
-                rows.append((self.run, lane, len(part), encode_payload(payload)))
-        insert_rows(Shard, ("run", "lane", "size", "payload"), rows)
-        with connection.cursor() as cursor:  # a query of the ORM's for each of 256 lanes costs as much as all the rest
-            cursor.executemany(
-                "UPDATE fetcher_lane SET planned = planned + %s WHERE id = %s",
-                [(len(items), lane) for lane, items in sorted(by_lane.items())],
-            )
-
-    def _payload(self, part: Sequence[_Placed]) -> Payload:
-        labels = [target.label for target, _, _ in part]
-        secrets: Secrets = {}
-        for place, (target, _, _) in enumerate(part):
-            if target.headers and (own := self._secrets(target)):
-                secrets[place] = own
-        if secrets:
-            runs.expect_secrets(self.run)
-        return Payload(
-            targets=[pk for _, pk, _ in part],
-            positions=[position for _, _, position in part],
-            labels=labels if any(label is not None for label in labels) else None,
-            retries=[place for place, (target, _, _) in enumerate(part) if target.retry] or None,
-            sealed=seal(secrets) if secrets else None,
-        )
+    def _planned(self, target: types.Target, pk: int, position: int) -> Planned:
+        secrets = self._secrets(target) if target.headers else ()
+        return Planned(pk, target.host, position, target.label, target.retry, secrets)
 
     def _secrets(self, target: types.Target) -> tuple[str, ...]:
         return tuple(value for name, value in target.headers if self._config.is_literal_secret(name, value))
@@ -220,17 +177,6 @@ class Planner:
             [name, None if self._config.is_literal_secret(name, value) else value] for name, value in target.headers
         ]
         return target.method, target.url, target.host, for_database(Target, "headers", headers), target.body
-
-    def _open_lanes(self, wanted: Iterable[_LaneKey]) -> dict[_LaneKey, int]:
-        """Return the row id for each lane that the run has or now needs."""
-        missing = sorted(set(wanted) - self._lanes.keys())
-        if not missing:
-            return self._lanes
-        Lane.objects.bulk_create(
-            [Lane(run_id=self.run, number=number, part=part) for number, part in missing], ignore_conflicts=True
-        )
-        found = Lane.objects.filter(run=self.run, number__in={number for number, _ in missing})
-        return self._lanes | {(number, part): pk for number, part, pk in found.values_list("number", "part", "id")}
 
 
 def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) -> bytes:

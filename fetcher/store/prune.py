@@ -78,11 +78,10 @@ def prunable(*, keep: int | None, before: datetime | None, now: datetime | None 
     ``keep`` spares that many of the newest, ``before`` those that ended (or, unknown, began) at that time or later; a
     run goes only where both agree. Pending runs and those in progress are neither counted nor returned.
     """
-    over = _over(now or timezone.now()).order_by("-id")
-    spared = set() if keep is None else set(over.values_list("id", flat=True)[:keep])
-    if before is not None:
-        over = over.annotate(ended=Coalesce("finished_at", "started_at", "created_at")).filter(ended__lt=before)
-    return sorted(pk for pk in over.values_list("id", flat=True) if pk not in spared)
+    over = _over(now or timezone.now()).annotate(ended=Coalesce("finished_at", "started_at", "created_at"))
+    # One query: a run that ends meanwhile would be too new to be among the newest, and old enough to go.
+    rows = list(over.order_by("-id").values_list("id", "ended"))
+    return sorted(pk for pk, ended in rows[keep or 0 :] if before is None or ended < before)
 
 
 def prune_run(run: int, pruned: Pruned, report: Report = lambda pruned: None) -> bool:
@@ -167,8 +166,10 @@ def vacuum() -> None:
 
 
 def _over(now: datetime) -> RunQuerySet:
-    alive = Run.objects.alive(now - GRACE).values("id")
-    return Run.objects.exclude(state=RunState.PENDING).exclude(id__in=alive)
+    alive = Run.objects.alive(now - GRACE)
+    read = alive.filter(parent__isnull=False, planned_at__isnull=True)  # their failures, to be fetched again
+    over = Run.objects.exclude(state=RunState.PENDING).exclude(id__in=alive.values("id"))
+    return over.exclude(id__in=read.values("parent"))
 
 
 def _in_use(run: int) -> bool:

@@ -55,6 +55,7 @@ def create_run(
     *,
     label: str = "",
     source: str = "",
+    parent: int | None = None,
     inputs: list[dict[str, Any]] | None = None,
 ) -> int:
     """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``.
@@ -68,6 +69,7 @@ def create_run(
         label=clean_text(label)[:200],
         source=clean_text(source),
         options=dump_options(config, options),
+        parent_id=parent,
         inputs=inputs,
         secrets=seal(secrets) if secrets != Secrets() else None,
     )
@@ -122,6 +124,14 @@ def load_options(run: Run) -> RunOptions:
     """Return the other options that a run was created with. Raises UnsealError, ConfigError."""
     options = {name: run.options[name] for name in _STORED if name in run.options}
     return RunOptions(data=_unsealed(run).data, **options)
+
+
+def wiped_headers(run: Run) -> list[str]:
+    """Return the names of a run's headers whose values were secret and are not stored any more: the run was over."""
+    if _unsealed(run).headers is not None:
+        return []
+    secret = frozenset(run.options["secret_headers"])
+    return [name for name, value in run.options["headers"] if value == REDACTED and name.lower() in secret]
 
 
 def _unsealed(run: Run) -> Secrets:

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Outcome, Target
-from fetcher.feed import LaneFeed
-from fetcher.models import Shard
+from fetcher.feed import LOOK, LaneFeed
+from fetcher.models import Lane, Result, Shard, lane_number
 from fetcher.store import leases, runs
 from fetcher.store.plan import Planner
+from fetcher.store.record import LaneLost, Recorder
 from fetcher.writer import Writer
 from tests.support.stored import entries, open_targets, outcome, plan, record
 
@@ -27,6 +29,16 @@ def feeding(run: int, use: Callable[[LaneFeed, Writer], Awaitable[None]], config
         async with Writer() as writer:
             worker = await writer(leases.register_worker)
             await use(LaneFeed(run, worker, config, writer, runs.variant_of(config)), writer)
+
+    asyncio.run(main())
+
+
+def working(run: int, use: Callable[[LaneFeed, Writer, int], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with Writer() as writer:
+            worker = await writer(leases.register_worker, run)
+            async with asyncio.timeout(20):
+                await use(LaneFeed(run, worker, CONFIG, writer, runs.variant_of(CONFIG)), writer, worker)
 
     asyncio.run(main())
 
@@ -139,20 +151,6 @@ class TestLaneFeed:
         feeding(run, use)
         assert len(pages) < 100
 
-    def test_gives_nothing_more_of_a_lost_lane_and_ends(self):
-        run, taken = plan(*urls("a", 50), *urls("b", 5)), []
-
-        async def use(feed: LaneFeed, writer: Writer) -> None:
-            feed.end_of_plan()
-            async for target in feed:
-                taken.append(target.host)
-                if target.host == "a.example:80":
-                    feed.drop([target.key.lane])
-                feed.settle(outcome(target))
-
-        feeding(run, use)
-        assert Counter(taken) == {"a.example:80": 1, "b.example:80": 5}
-
     def test_says_which_shards_are_finished(self):
         run, found = plan(*urls("a", 501)), []
 
@@ -161,7 +159,161 @@ class TestLaneFeed:
             async for target in feed:
                 feed.settle(outcome(target))
                 found.append(await writer(feed.finished_shards, [outcome(target)]))
+                await writer(feed.recorded, [outcome(target)])
 
         feeding(run, use)
         first, second = Shard.objects.order_by("id").values_list("id", flat=True)
         assert [shards for shards in found if shards] == [[first], [second]]
+
+
+async def work(feed: LaneFeed, writer: Writer, run: int, worker: int, taken: list[Target]) -> None:
+    """Take every target and record a success for it at once."""
+    recorder = Recorder(run, worker, fetcher_settings())
+    async for target in feed:
+        taken.append(target)
+        feed.settle(outcome(target))
+        batch = [outcome(target)]
+        try:
+            await writer(recorder.record, batch, done=feed.finished_shards(batch))
+        except LaneLost as lost:
+            await writer(feed.drop, batch, lost.lanes)
+        else:
+            await writer(feed.recorded, batch)
+
+
+class TestALostLane:
+    def test_is_fed_no_more_and_what_the_other_leaves_of_it_is_taken_up_again(self):
+        run, taken, other = plan(*urls("a", 50), *urls("b", 5)), [], leases.register_worker()
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            feed.end_of_plan()
+
+            async def come_and_go() -> None:
+                while len(taken) < 10:
+                    await asyncio.sleep(0.001)
+                await writer(Lane.objects.filter(number=lane_number("a.example:80")).update, worker=other)
+                seen = len(taken)
+                await asyncio.sleep(2 * LOOK)
+                assert len(taken) <= seen + 6  # the rest of b, and the one that found the lane lost
+                await writer(leases.let_go, other)
+
+            going = asyncio.ensure_future(come_and_go())
+            await work(feed, writer, run, worker, taken)
+            await going
+
+        working(run, use)
+        assert Result.objects.count() == 55
+        assert 55 <= len(taken) <= 56
+
+
+class TestSeveralWorkers:
+    def test_share_the_lanes_and_end_when_all_is_done(self):
+        run, by_worker = plan(*(url for lane in range(20) for url in urls(f"h{lane}", 10))), {}
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            async def second() -> None:
+                async with Writer() as other:
+                    fellow = await other(leases.register_worker, run)
+                    feed = LaneFeed(run, fellow, CONFIG, other, runs.variant_of(CONFIG))
+                    feed.end_of_plan()
+                    await work(feed, other, run, fellow, by_worker.setdefault(fellow, []))
+
+            feed.end_of_plan()
+            await asyncio.gather(second(), work(feed, writer, run, worker, by_worker.setdefault(worker, [])))
+
+        working(run, use)
+        assert Result.objects.count() == sum(map(len, by_worker.values())) == 200
+        assert all(by_worker.values())
+
+    def test_a_newcomer_gets_lanes_of_which_nothing_is_under_way(self):
+        run, held = plan(*(url for lane in range(20) for url in urls(f"h{lane}", 10))), []
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            feed.end_of_plan()
+            taken = []
+            async for target in feed:
+                taken.append(target)
+                if len(taken) == 5:  # all of them are under way from now on
+                    newcomer = await writer(leases.register_worker, run)
+                    await asyncio.sleep(1.5 * LOOK)
+                if len(taken) == 6:
+                    held.extend(await writer(leases.lease_lanes, run, newcomer))
+                    break
+            assert not {target.key.lane for target in taken} & set(held)
+
+        working(run, use)
+        assert len(held) == Lane.objects.count() // 2
+
+
+class TestSuspects:
+    """A lane that was taken over three times without a result is fetched one target at a time."""
+
+    def lane(self, run: int, **values) -> None:
+        Lane.objects.filter(run=run, number=lane_number("a.example:80")).update(takeovers=leases.CAREFUL, **values)
+
+    def test_go_one_at_a_time_and_each_is_noted_before_it_is_sent(self):
+        run = plan(*urls("a", 5))
+        self.lane(run)
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            feed.end_of_plan()
+            targets = aiter(feed)
+            target = await anext(targets)
+            assert (await writer(Lane.objects.get)).suspect == target.key.result
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(targets), 0.3)
+
+        working(run, use)
+
+    def test_are_cleared_when_the_shard_is_through(self):
+        run, taken = plan(*urls("a", 5), *urls("b", 5)), []
+        self.lane(run)
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            feed.end_of_plan()
+            await work(feed, writer, run, worker, taken)
+
+        working(run, use)
+        assert Result.objects.count() == 10
+        assert set(Lane.objects.values_list("takeovers", "suspect", "strikes")) == {(0, None, 0)}
+
+    def test_a_target_at_which_a_process_ended_goes_alone(self):
+        run, taken = plan(*urls("a", 2), *urls("b", 5)), []
+        first = open_targets(run)[0].key.result
+        self.lane(run, suspect=first, strikes=1)
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            feed.end_of_plan()
+            pending: list[Target] = []
+            recorder = Recorder(run, worker, fetcher_settings())
+
+            async def settle_all() -> None:
+                while pending:
+                    batch = [outcome(pending.pop(0))]
+                    feed.settle(batch[0])
+                    await writer(recorder.record, batch)
+                    await writer(feed.recorded, batch)
+
+            async for target in feed:
+                taken.append((target.key.result == first, len(pending)))
+                pending.append(target)
+                asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(settle_all()))
+
+        working(run, use)
+        assert [under_way for struck, under_way in taken if struck] == [0]
+        after = taken[[struck for struck, _ in taken].index(True) + 1 :]
+        assert not after or after[0][1] == 0
+        assert len(taken) == 7
+
+    def test_a_target_at_which_two_processes_ended_is_given_up(self):
+        run, taken = plan(*urls("a", 2)), []
+        first = open_targets(run)[0].key.result
+        self.lane(run, suspect=first, strikes=leases.STRIKES)
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            feed.end_of_plan()
+            await work(feed, writer, run, worker, taken)
+
+        working(run, use)
+        assert [bool(target.refused) for target in taken] == [True, False]
+        assert "2 processes ended" in taken[0].refused

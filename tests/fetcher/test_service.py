@@ -14,8 +14,9 @@ from fetcher.bodies import read_body
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.models import Lane, Result, Run, RunState, Shard, Worker
+from fetcher.options import RunOptions
 from fetcher.reading import CAPACITY
-from fetcher.service import Listener, fetch_list
+from fetcher.service import Listener, fetch_failures, fetch_list
 from fetcher.sink import BATCH_BYTES
 from fetcher.sources import Entry, SourceError
 from tests.support.stored import entries
@@ -104,6 +105,23 @@ class TestARun:
         first = Result.objects.exclude(run=Run.objects.latest("id").pk)
         bodies = dict(first.values_list("target", "representation__body"))
         assert dict(second.values_list("target", "representation__body")) == bodies
+
+    def test_over_the_failures_of_another_fetches_nothing_else(self):
+        asked = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.path)
+            return httpx.Response(404 if request.url.path == "/1" and len(asked) <= 3 else 200)
+
+        transport = httpx.MockTransport(answer)
+        fetch(entries(*(f"http://a.example/{number}" for number in range(3))), transport=transport)
+        listener = Listener()
+        again = fetch_failures(Run.objects.get().pk, (), CONFIG, RunOptions(), listener=listener, transport=transport)
+
+        assert asyncio.run(again) == RunState.COMPLETED
+        assert asked[3:] == ["/1"]
+        assert (listener.progress.accepted, listener.progress.done, listener.progress.failed) == (1, 1, 0)
+        assert_nothing_is_held()
 
     def test_keeps_a_condition_that_the_operator_set_from_meeting_our_own_body(self):
         def answer(request: httpx.Request) -> httpx.Response:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.support.processes import ROOT
@@ -55,3 +57,19 @@ def manage(
         timeout=60,
         check=False,
     )
+
+
+class Called:
+    """What fetch_urls printed and how it exited, called in this process."""
+
+    def __init__(self, *arguments: str) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        self.code: int | str | None = 0
+        try:
+            call_command("fetch_urls", *arguments, stdout=out, stderr=err)
+        except SystemExit as exc:
+            self.code = exc.code
+        except CommandError as exc:
+            self.code = exc.returncode
+            err.write(f"{exc}\n")
+        self.out, self.err = out.getvalue(), err.getvalue()

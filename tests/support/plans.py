@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import connection
@@ -12,8 +13,10 @@ from django.test.utils import CaptureQueriesContext
 
 from fetcher import payloads
 from fetcher.api import views
+from fetcher.causes import any_of, parse_causes
 from fetcher.engine.urls import parse_url
 from fetcher.models import PLACES, Run
+from fetcher.store.retry import failures
 from tests.support.synthetic import Filled, host_name
 
 LIMIT = 100
@@ -72,7 +75,7 @@ def _explain(sql: str) -> str:
 
 
 def reads(filled: Filled) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the name of each read of the API and a function that does it."""
+    """Yield the name of each read of the API, and of failures to fetch again, and a function that does it."""
     run = filled.runs[len(filled.runs) // 2]
     first, last = edges(run)
     for name, given in FILTERS.items():
@@ -82,6 +85,9 @@ def reads(filled: Filled) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "runs", lambda: payloads.run_items(Run.objects.order_by("-id")[: LIMIT + 1])
     for column in ("state", "label", "job_name"):
         yield f"runs by {column}", _runs(column)
+    wanted = any_of(parse_causes("http_status:404"))
+    for place, after in (("first", 0), ("last", last - PLACES)):
+        yield f"failures to fetch again, {place}", partial(failures, run, wanted, after=after, limit=LIMIT)
     url = parse_url("https://host1.example/501")
     yield "latest", lambda: views._latest(url, good=False)
     yield "latest good", lambda: views._latest(url, good=True)

@@ -14,6 +14,7 @@ from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, c
 from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import STYLES
 from fetcher.cli.resuming import add_resume_option, is_resume, resume
+from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
 from fetcher.engine.config import FetchConfig
 from fetcher.options import MAX_SPLIT, RunOptions
 from fetcher.service import fetch_list
@@ -34,6 +35,7 @@ examples:
   manage.py fetch_urls --user-env API_LOGIN --no-body --no-conditional https://api.example.org/items
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
   manage.py fetch_urls --file urls.txt --workers 2 --split-hosts 2
+  manage.py fetch_urls --retry-failed 12 --cause dns,timeout,http_status:5xx --max-attempts 8
   manage.py fetch_urls --resume
   manage.py fetch_urls --resume 12 --workers 2 --output ndjson
 
@@ -72,13 +74,14 @@ class Command(TrawlCommand):
             default="auto",
             help="what the files hold; auto: by name, then by content (default: auto)",
         )
-        parser.add_argument("--label", default="", help="a name for the run, to find it by")
+        parser.add_argument("--label", help="a name for the run, to find it by")
         parser.add_argument(
             "--plan",
             action="store_true",
             help="request and save nothing: show what would be fetched, by host, and how long it takes at least",
         )
         add_resume_option(parser)
+        add_retry_options(parser)
         group = parser.add_argument_group("processes")
         group.add_argument(
             "--workers",
@@ -117,9 +120,12 @@ class Command(TrawlCommand):
         if is_resume(options):
             resume(options, stdout=self.stdout, stderr=self.stderr)
             return
-        config = config_from(options)
-        if len(options["label"]) > 200:
+        if len(options["label"] or "") > 200:
             raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        if is_retry(options):
+            retry_failed(options, stdout=self.stdout, stderr=self.stderr)
+            return
+        config = config_from(options)
         if options["plan"] and options["output"] == "ndjson":
             raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
@@ -159,7 +165,7 @@ def _fetching(entries: Inputs, config: FetchConfig, run_options: RunOptions, opt
         entries,
         config,
         run_options,
-        label=options["label"],
+        label=options["label"] or "",
         source=entries.description,
         listener=listener,
         control=control,

@@ -52,6 +52,15 @@ def test_options_go_over_the_settings_and_lists_are_added_to():
     assert [str(network) for network in found.allowed_networks] == ["10.0.0.0/8", "127.0.0.1:80"]
 
 
+@override_settings(FETCHER_CONCURRENCY="9")
+def test_options_go_over_another_base_where_there_is_one():
+    parser = CommandParser(called_from_command_line=False)
+    add_fetch_options(parser)
+    base = FetchConfig(deadline=5, per_host=3, headers=(("A", "1"), ("B", "1")))
+    found = config_from(vars(parser.parse_args(["--per-host", "4", "--header", "a: 2"])), base)
+    assert found == FetchConfig(deadline=5, per_host=4, headers=(("B", "1"), ("a", "2")))
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -121,6 +130,19 @@ class TestRequestOptions:
     def test_settings_are_the_defaults(self):
         assert request() == RunOptions(keep_body=False, conditional=False)
         assert request("--body", "--conditional") == RunOptions()
+
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            ((), RunOptions(keep_body=False, conditional=False, extract="a")),
+            (("--body", "--extract", "b"), RunOptions(keep_body=True, conditional=False, extract="b")),
+        ],
+    )
+    def test_what_is_not_given_is_as_the_base_has_it(self, arguments, expected):
+        parser = CommandParser(called_from_command_line=False)
+        add_request_options(parser)
+        base = RunOptions(keep_body=False, conditional=False, extract="a")
+        assert options_from(vars(parser.parse_args(list(arguments))), base) == expected
 
     @pytest.mark.parametrize(
         ("arguments", "text"),

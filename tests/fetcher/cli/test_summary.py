@@ -19,12 +19,14 @@ def failed(kind: ErrorKind, code: int | None = None, detail: str = "why", status
     return {"status": status, "error_kind": kind, "http_status": code, "error_detail": detail, "body": None}
 
 
-def summary(*endings: dict, stream: io.StringIO | None = None, host: str = "http://h{}.example/", **values) -> str:
-    run = plan(*(host.format(number) for number in range(len(endings))))
+def summary(
+    *endings: dict, stream: io.StringIO | None = None, host: str = "http://h{}.example/", over: bool = True, **values
+) -> str:
+    run = plan(*(host.format(number) for number in range(len(endings) + (not over))))
     attempts = (Attempt(1, 0.0, 0.1), Attempt(2, 0.0, 0.1))
     outcomes = [
         outcome(target, **{"attempts": attempts, **ending})
-        for target, ending in zip(open_targets(run), endings, strict=True)
+        for target, ending in zip(open_targets(run), endings, strict=over)
     ]
     record(run, outcomes)
     runs.finish(run)
@@ -78,6 +80,14 @@ class TestSummary:
         assert re.search(r"Read as JSON  .*manage.py serve, then http://127.0.0.1:8000/api/v1/runs/\d+/results/", text)
         assert "?status=failed" in text
         assert "?status=failed" not in summary({})
+
+    def test_says_how_to_fetch_again_what_failed(self):
+        text = summary({}, failed(ErrorKind.DNS))
+        assert re.search(r"Try again +.*manage.py fetch_urls --retry-failed (\d+)\n", text)
+        assert "Try again" not in summary({})
+
+    def test_does_not_say_so_of_a_run_that_is_not_over(self):
+        assert "Try again" not in summary(failed(ErrorKind.DNS), over=False)
 
     def test_compares_hosts_only_where_there_are_several(self):
         assert "Slowest hosts" in summary({}, {})

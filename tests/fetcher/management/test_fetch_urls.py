@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import re
@@ -13,35 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connection
 
 from fetcher.bodies import read_body
 from fetcher.models import Body, RejectedLine, Result, Run, RunState, Shard, Target, Worker
 from fetcher.store.shards import decode_payload
-from tests.support.commands import database_url, manage, start
+from tests.support.commands import Called, database_url, manage, start
 from tests.support.processes import free_port
 
 ALLOW = ("--allow-network", "127.0.0.1/32")
 PORT_CLOSED = f"postgres://postgres@127.0.0.1:{free_port()}/nothing"
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Called:
-    """What a command printed and how it exited, called in this process."""
-
-    def __init__(self, *arguments: str) -> None:
-        out, err = io.StringIO(), io.StringIO()
-        self.code: int | str | None = 0
-        try:
-            call_command("fetch_urls", *arguments, stdout=out, stderr=err)
-        except SystemExit as exc:
-            self.code = exc.code
-        except CommandError as exc:
-            self.code = exc.returncode
-            err.write(f"{exc}\n")
-        self.out, self.err = out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

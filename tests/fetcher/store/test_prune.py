@@ -109,6 +109,15 @@ class TestPrunable:
         Progressing(URL)
         assert prune.prunable(keep=0, before=None) == []
 
+    def test_spares_the_run_whose_failures_another_still_reads(self):
+        parent = fetch(URL, **FAILED)
+        planned = Progressing(URL)
+        Run.objects.filter(pk=planned.run).update(parent=parent, planned_at=None)
+        assert prune.prunable(keep=0, before=None) == []
+        assert not prune.prune_run(parent, prune.Pruned())
+        runs.planned(planned.run)
+        assert prune.prunable(keep=0, before=None) == [parent]
+
     @pytest.mark.parametrize(("silent", "found"), [(timedelta(minutes=50), False), (timedelta(minutes=70), True)])
     def test_returns_a_run_whose_worker_has_been_silent_for_long(self, silent, found):
         run = Progressing(URL).run

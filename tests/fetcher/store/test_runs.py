@@ -78,6 +78,13 @@ class TestOptions:
         assert "s3cret" not in json.dumps({**row, "secrets": None}, default=str)
         assert b"s3cret" not in bytes(row["secrets"])
 
+    def test_name_the_headers_whose_values_went_with_the_run(self):
+        run = Run.objects.get(pk=runs.create_run(SECRET))
+        assert runs.wiped_headers(run) == []
+        runs.finish(run.pk, failed=True)
+        run.refresh_from_db()
+        assert runs.wiped_headers(run) == ["Authorization"]
+
     def test_cannot_be_read_with_another_secret_key(self):
         run = Run.objects.get(pk=runs.create_run(SECRET))
         with override_settings(SECRET_KEY="another"), pytest.raises(UnsealError, match="SECRET_KEY has changed"):
