@@ -82,7 +82,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database", choices=(*KINDS, "both"), default="both")
     parser.add_argument("--who", action="append", choices=WHO, help="who is hit; repeatable (all)")
     parser.add_argument("--points", nargs="+", choices=(*POINTS, RANDOM), help="where kills happen (everywhere)")
-    parser.add_argument("--only", nargs="+", type=cases.parse_case, metavar="CASE", help="sqlite/alone/plan.inside:2#0")
+    parser.add_argument(
+        "--only", nargs="+", type=cases.parse_case, metavar="CASE", help="sqlite/alone/plan.written:2#0"
+    )
     options = parser.parse_args()
     options.who = options.who or list(WHO)
     return options
@@ -163,7 +165,7 @@ def _print(report: Report, seed: int) -> None:
         print(f"       {str(violation)[-_EVIDENCE:]}")
     if report.violations:
         print(
-            f"       kept: {report.folder}; repeat: python -m tests.crash --seed {seed} --only '{report.case}'",
+            f"       kept: {report.folder}, {report.url}; repeat: python -m tests.crash --seed {seed} --only '{report.case}'",
             flush=True,
         )
 

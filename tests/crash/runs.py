@@ -39,6 +39,7 @@ class Report:
     resumed: bool = False
     seconds: float = 0.0
     folder: Path | None = None
+    url: str = ""
 
     def broken(self, check: str, evidence: str) -> None:
         """Add a violation."""
@@ -77,7 +78,7 @@ def reported(site: Site, case: Case, act: Callable[[Scratch, Report], None]) -> 
     """Do something to a run of a case, and return what became of it; where a promise was broken its folder stays."""
     began = time.monotonic()
     with site.scratch(case.kind) as scratch:
-        report = Report(case, folder=scratch.folder)
+        report = Report(case, folder=scratch.folder, url=scratch.database.url)
         try:
             act(scratch, report)
         except Hung as exc:
