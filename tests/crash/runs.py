@@ -18,7 +18,7 @@ from tests.crash.site import LABEL, SOME_FAILED, Command, Hung, Scratch, Site
 from tests.crash.snapshot import Snapshot, read_snapshot
 
 COUNT = 500
-"""URLs in a list, for each process."""
+"""URLs in a list; twice as many where several processes share the run."""
 TEAM = 3
 """Processes of a run that several share."""
 SETTLE = 0.1
@@ -92,7 +92,7 @@ def reported(site: Site, case: Case, act: Callable[[Scratch, Report], None]) -> 
 
 def script_for(site: Site, draw: random.Random, who: str, *, hanging: int = 0) -> Script:
     """Return a list that keeps a victim and its fellows busy for a second or two."""
-    return write_script(draw, site.netlocs, count=COUNT * (TEAM if _shares(who) else 1), hanging=hanging)
+    return write_script(draw, site.netlocs, count=COUNT * (2 if _shares(who) else 1), hanging=hanging)
 
 
 def begin(
