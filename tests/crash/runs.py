@@ -85,7 +85,8 @@ def reported(site: Site, case: Case, act: Callable[[Scratch, Report], None]) -> 
             report.broken(checks.HUNG, str(exc))
         except NotHit as exc:
             report.broken(checks.NOT_REACHED, str(exc))
-        scratch.keep = bool(report.violations)
+        # A run that was over too early is tried again and shows nothing.
+        scratch.keep = any(found.check != checks.NOT_REACHED for found in report.violations)
     report.seconds = time.monotonic() - began
     return report
 
