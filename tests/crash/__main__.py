@@ -26,6 +26,7 @@ django.setup()
 from fetcher.demo.origin import ThreadedOrigin  # noqa: E402
 from tests.crash import cases, kills, runs, stops  # noqa: E402
 from tests.crash.cases import KINDS, RANDOM, WHO, Case  # noqa: E402
+from tests.crash.databases import remove  # noqa: E402
 from tests.crash.points import ALONE, POINTS, RESUMED  # noqa: E402
 from tests.crash.runs import Course, Report  # noqa: E402
 from tests.crash.script import LISTENERS, Hanging  # noqa: E402
@@ -70,7 +71,7 @@ def main() -> int:
         print(f"{good} of {len(stopped)} runs that were asked to stop did so in time and were resumed")
     print(f"{time.monotonic() - began:.0f} s")
     if not broken:
-        folder.rmdir()
+        remove(folder)
     return int(bool(broken))
 
 
@@ -82,7 +83,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database", choices=(*KINDS, "both"), default="both")
     parser.add_argument("--who", action="append", choices=WHO, help="who is hit; repeatable (all)")
     parser.add_argument("--points", nargs="+", choices=(*POINTS, RANDOM), help="where kills happen (everywhere)")
-    parser.add_argument("--only", nargs="+", type=cases.parse_case, metavar="CASE", help="sqlite/alone/plan.inside:2#0")
+    parser.add_argument(
+        "--only", nargs="+", type=cases.parse_case, metavar="CASE", help="sqlite/alone/plan.written:2#0"
+    )
     options = parser.parse_args()
     options.who = options.who or list(WHO)
     return options
@@ -162,10 +165,8 @@ def _print(report: Report, seed: int) -> None:
     for violation in report.violations[:20]:
         print(f"       {str(violation)[-_EVIDENCE:]}")
     if report.violations:
-        print(
-            f"       kept: {report.folder}; repeat: python -m tests.crash --seed {seed} --only '{report.case}'",
-            flush=True,
-        )
+        print(f"       kept: {report.folder}, {report.url}")
+        print(f"       repeat: python -m tests.crash --seed {seed} --only '{report.case}'", flush=True)
 
 
 if __name__ == "__main__":

@@ -63,13 +63,13 @@ class Point:
 POINTS = {
     point.name: point
     for point in (
-        Point("begin.after", "fetcher.service:_Lead._create", "after", _BEGINNING),
+        Point("begin.after", "fetcher.service:_Lead._begin", "after", _BEGINNING),
         Point("resume.inside", "fetcher.store.runs:resume", "after", frozenset({RESUMED})),
         Point("resume.after", "fetcher.service:_Lead._take_up", "after", frozenset({RESUMED})),
         Point("resume.loaded", "fetcher.store.plan:Planner.load", "after", frozenset({RESUMED})),
         Point("plan.before", "fetcher.store.plan:Planner.add", "before", _READING),
-        Point("plan.claimed", "fetcher.store.plan:Planner._claim", "after", _READING),
-        Point("plan.inside", "fetcher.store.plan:Planner._save_shards", "after", _READING),
+        Point("plan.written", "fetcher.store.lanes:ShardWriter.write", "after", _READING),
+        Point("plan.counted", "fetcher.store.plan:Planner._advance", "after", _READING),
         Point("plan.after", "fetcher.store.plan:Planner.add", "after", _READING),
         Point("planned.before", "fetcher.store.runs:planned", "before", _READING),
         Point("planned.after", "fetcher.store.runs:planned", "after", _READING),
