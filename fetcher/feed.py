@@ -198,10 +198,8 @@ class LaneFeed:
         for lane in leaving[max(0, surplus) :]:  # the share has grown since
             lane.leaving = False
             self._list(lane)
-        staying = sorted(
-            (lane for lane in lanes if not lane.leaving and not lane.empty), key=lambda lane: lane.under_way
-        )
-        for lane in staying[: max(0, surplus - len(leaving))]:
+        staying = [lane for lane in lanes if not lane.leaving and not lane.empty]
+        for lane in sorted(staying, key=lambda lane: lane.under_way)[: max(0, surplus - len(leaving))]:
             lane.leaving = True
         going = [lane for lane in lanes if lane.leaving and not lane.under_way]
         if going:

@@ -15,8 +15,9 @@ from fetcher.service import resume_run
 
 _OF_THIS_PROCESS = frozenset({"resume", "workers", "output", "progress", "exit_zero"})
 _DJANGO = frozenset({
-    "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks",
+    "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks", "stdout", "stderr",
 })  # fmt: skip
+_YES_OR_NO = frozenset({"keep_body", "conditional"})
 _NOT_GIVEN: tuple[Any, ...] = (None, False, [], "", "auto")
 
 
@@ -43,7 +44,7 @@ def is_resume(options: dict[str, Any]) -> bool:
             returncode=USAGE,
         )
     for name in sorted(options.keys() - _OF_THIS_PROCESS - _DJANGO):
-        if options[name] not in _NOT_GIVEN:
+        if options[name] not in _NOT_GIVEN or (options[name] is False and name in _YES_OR_NO):
             flag = {"keep_body": "--body", "user_env": "--user-env"}.get(name, f"--{name.replace('_', '-')}")
             raise CommandError(
                 f"argument {flag}: not allowed with --resume: the run goes on with the options that it was begun with",
