@@ -173,8 +173,7 @@ class LaneFeed:
         after = {pk: lane.last_shard for pk, lane in known.items()}
         for pk, shard in shards.open_shards(list(known), after=after):
             lane = known[pk]
-            lane.shards.append(shard)
-            lane.last_shard = shard
+            lane.add_shard(shard)
             self._list(lane)
         # In the same call: while planning goes on there are new shards after every call, and they must not keep those
         # that are known from being sent.
@@ -224,8 +223,7 @@ class LaneFeed:
                 shard = lane.shards[0]
                 slots = shards.open_slots(shard)
                 if slots:
-                    lane.left[shard] = len(slots)
-                    lane.slots.extend(slots)
+                    lane.open_shard(shard, slots)
                 else:
                     shards.mark_done([shard])
                 lane.shards.popleft()

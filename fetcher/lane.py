@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fetcher.engine.types import Target
+from fetcher.models import PLACES
 from fetcher.store.leases import HeldLane
 from fetcher.store.shards import Slot
 
@@ -33,6 +35,22 @@ class Lane:
     leaving: bool = False
     listed: bool = False
     careful: bool = False
+
+    def add_shard(self, shard: int) -> None:
+        """Take a shard that was not known; the one of a suspect goes first."""
+        self.last_shard = max(self.last_shard, shard)
+        if self.held.suspect is not None and self.held.suspect // PLACES == shard:
+            self.shards.appendleft(shard)
+        else:
+            self.shards.append(shard)
+
+    def open_shard(self, shard: int, slots: Sequence[Slot]) -> None:
+        """Take the targets of a shard that are open; a suspect goes first.
+
+        As long as it is not known whether processes end at it, nobody else may be noted in its place.
+        """
+        self.left[shard] = len(slots)
+        self.slots.extend(sorted(slots, key=lambda slot: slot.result != self.held.suspect))
 
     @property
     def outstanding(self) -> int:

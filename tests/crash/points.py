@@ -6,6 +6,8 @@ The environment says what is to happen in a process with ``tests.crash.settings`
     SIGKILL at the third passage of that point, in a worker (``fetcher.worker``) or in the command.
 ``TRAWL_CRASH_MARKER=path``
     The file that says that the shot was fired, by whom and when. While it exists nobody else fires.
+``TRAWL_CRASH_URL=text``
+    SIGKILL to every process that is about to request a URL with this text in it, as a target that crashes its process.
 ``TRAWL_CRASH_PASSAGES=path``
     Nobody dies; every passage of every point is written to this file instead.
 
@@ -35,6 +37,7 @@ from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 
 AT, MARKER, PASSAGES = "TRAWL_CRASH_AT", "TRAWL_CRASH_MARKER", "TRAWL_CRASH_PASSAGES"
+URL = "TRAWL_CRASH_URL"
 COMMAND, WORKER = "command", "worker"
 ALONE, FIRST, HELPER, RESUMED = "alone", "first", "helper", "resumed"
 """Who is killed: the command that fetches by itself, the command with helpers, a helper of it, the command that resumes
@@ -113,6 +116,8 @@ class Points(AppConfig):
         if passages := os.environ.get(PASSAGES):
             for point in POINTS.values():
                 wrap(point, functools.partial(_note, passages, point))
+        elif text := os.environ.get(URL):
+            _die_of(text)
         elif at := os.environ.get(AT):
             name, number, wanted = at.split(":")
             if wanted == role():
@@ -190,6 +195,18 @@ def _shoot(marker: Path, at: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(own, marker)  # at once and whole, and by one process only
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_of(text: str) -> None:
+    owner, attribute = find("fetcher.engine.client:Client.send")
+    original = getattr(owner, attribute)
+
+    async def send(self: Any, hop: Any, *args: Any, **kwargs: Any) -> Any:
+        if text in hop.url.href:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await original(self, hop, *args, **kwargs)
+
+    setattr(owner, attribute, send)
 
 
 def _note(path: str, point: Point) -> None:

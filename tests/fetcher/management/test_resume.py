@@ -286,7 +286,7 @@ class TestWorkers:
 
     def test_share_a_run_and_tell_of_each_result_once(self, listed):
         with start("fetch_urls", "--file", listed, *ALLOW, "--workers", "3", "--output", "ndjson", "--per-host", "2",
-                   stdin=subprocess.DEVNULL) as process:  # fmt: skip
+                   "--progress", "none", stdin=subprocess.DEVNULL) as process:  # fmt: skip
             wait_for(lambda: Worker.objects.count() == 3)
             out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
