@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -72,6 +74,7 @@ class Reader:
     origin: Origin
     server: str
     urls: dict[str, str] = field(default_factory=dict)
+    interrupted: str = ""
 
     def typed(self, text: str) -> str:
         """Return an example with its hosts replaced; the same URL becomes the same everywhere."""
@@ -80,13 +83,30 @@ class Reader:
             r"\b(export_run|show|--run|--retry-failed) 12\b", r"\1 1", text
         )  # the first run, and its first result
         text = re.sub(r"\bresult 52224\b", "result 1024", text)
+        text = re.sub(r"--resume 12\b", f"--resume {self.interrupted}", text)
         return re.sub(r"(?<!python )\bmanage\.py ", "python manage.py ", text)
+
+    def interrupt(self) -> None:
+        """Begin a run and stop it before it has a result."""
+        seen = len(self.origin.log)
+        command = [sys.executable, "manage.py", "fetch_urls", self.origin.url("/slow/1?ms=1000"), "--progress", "none"]
+        with subprocess.Popen(
+            command, cwd=self.directory, env=environment(self.directory), stderr=subprocess.PIPE, text=True
+        ) as process:
+            while len(self.origin.log) == seen and process.poll() is None:
+                time.sleep(0.02)
+            for _ in range(2):
+                process.send_signal(signal.SIGINT)
+                line = process.stderr.readline()
+        self.interrupted = line.split()[-1]
 
     def _url(self, url: str) -> str:
         return self.urls.setdefault(url, self.origin.url(f"/ok/{len(self.urls)}"))
 
     def run(self, example: str) -> None:
         """Run an example in a shell; fails with all that it said."""
+        if "--resume" in example:
+            self.interrupt()
         done = subprocess.run(
             ["bash", "-c", f"set -eo pipefail\n{self.typed(example)}"],
             cwd=self.directory,

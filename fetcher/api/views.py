@@ -57,7 +57,7 @@ async def run_list(request: HttpRequest, given: dict[str, Any]) -> HttpResponseB
     if "cursor" in given:
         runs = runs.filter(id__lt=decode_cursor("runs", given["cursor"]))
     if "state" in given:
-        runs = runs.in_state(given["state"])
+        runs = await in_thread(runs.in_state, given["state"])  # which asks for the processes that have ended
     for parameter, column in (("label", "label"), ("job", "job_name")):
         if parameter in given:
             runs = runs.filter(**{column: given[parameter]})

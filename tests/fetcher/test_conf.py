@@ -41,6 +41,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "fanout_deadline": ("1.5", 1.5),
     "page_limit": ("10", 10),
     "list_environment": ("API_TOKEN, OTHER", frozenset({"API_TOKEN", "OTHER"})),
+    "grace": ("2.5", 2.5),
     "keep_body": ("no", False),
     "conditional": ("False", False),
     "database_patience": ("0", 0),

@@ -21,7 +21,8 @@ examples:
   manage.py runs show latest
   manage.py runs show 12 --watch
 
-A run whose process is gone is shown as interrupted, a minute after it was last heard of.
+A run whose process is gone is shown as interrupted: at once on its own machine, elsewhere a minute after it was last
+heard of.
 
 exit codes:
   0    shown; with --watch: the run completed and everything succeeded
