@@ -26,6 +26,8 @@ _LINE = 16 * 2**20
 """Bytes of a report, at most."""
 _VAIN = 3
 """Processes in a row that may end without having saved anything before no other is started in their place."""
+_AFTER_KILL = 1.0
+"""Seconds for which the end of a process that was killed is waited for."""
 _AGAIN = 1.0
 """Seconds before a process is started in the place of one that saved nothing."""
 
@@ -71,6 +73,7 @@ class Team:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._planned = False
+        self._closing = False
 
     async def __aenter__(self) -> Team:
         self._control.listen(self._controlled)
@@ -78,7 +81,12 @@ class Team:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._kill()
+        self._closing = True
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_AFTER_KILL)  # they hear that their processes have ended
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -106,11 +114,6 @@ class Team:
             for process in self._processes.values():
                 _tell(process, STOP)
 
-    def _kill(self) -> None:
-        for process in self._processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-
     async def _keep(self, number: int) -> None:
         """Keep one worker going: while it does not end by itself, another takes its place."""
         vain = 0
@@ -118,7 +121,7 @@ class Team:
             heard = await self._run_one(number)
             process = self._processes.pop(number)
             self._progress.elsewhere.pop(number, None)
-            if process.returncode == 0 or self._control.stopped:
+            if process.returncode == 0 or self._control.stopped or self._closing:
                 return
             vain = 0 if heard else vain + 1
             how = _how(process.returncode)
