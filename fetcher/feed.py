@@ -66,6 +66,7 @@ class LaneFeed:
         self._stale = True
         self._due = False
         self._ended = False
+        self._complete = False
 
     def planned(self) -> None:
         """Say that shards may have been added."""
@@ -169,15 +170,20 @@ class LaneFeed:
             elif lane.lost:  # taken again before the outcomes of the first time are in: not yet
                 self._elsewhere += 1
         self._forget(held)
-        known = {pk: self._lanes[pk] for pk in held if not self._lanes[pk].lost}
-        after = {pk: lane.last_shard for pk, lane in known.items()}
-        for pk, shard in shards.open_shards(list(known), after=after):
-            lane = known[pk]
-            lane.add_shard(shard)
-            self._list(lane)
+        self._find_shards([lane for pk in held if not (lane := self._lanes[pk]).lost])
         # In the same call: while planning goes on there are new shards after every call, and they must not keep those
         # that are known from being sent.
         self._refill()
+
+    def _find_shards(self, lanes: list[Lane]) -> None:
+        ended = self._ended
+        # Once nothing is planned any more, only lanes that were just taken have shards that are not known.
+        known = {lane.held.id: lane for lane in lanes if not self._complete or not lane.last_shard}
+        after = {pk: lane.last_shard for pk, lane in known.items()}
+        for pk, shard in shards.open_shards(list(known), after=after):
+            known[pk].add_shard(shard)
+            self._list(known[pk])
+        self._complete = ended
 
     def _list(self, lane: Lane) -> None:
         if lane.careful:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import fanout, memory, pages, planning, saving, unchanged
+from tests.benchmarks import fanout, memory, pages, planning, saving, unchanged, workers
 from tests.benchmarks.figures import Figure
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "pages": pages.measure,
     "planning": planning.measure,
     "unchanged": unchanged.measure,
+    "workers": workers.measure,
 }
 
 

@@ -17,7 +17,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {"DJANGO_SETTINGS_MODULE": "settings.dev", "FETCHER_ALLOWED_NETWORKS": "127.0.0.0/8", **(extra or {})}
 
 
-def _variables(directory: Path) -> dict[str, str]:
+def variables(directory: Path) -> dict[str, str]:
+    """Return the whole environment of a command on the database in a folder."""
     database = {"DATABASE_URL": f"sqlite:///{directory}/db.sqlite3", "MEDIA_ROOT": str(directory / "media")}
     return {**os.environ, **environment(database)}
 
@@ -25,13 +26,13 @@ def _variables(directory: Path) -> dict[str, str]:
 def migrate(directory: Path) -> None:
     """Create a database in a folder."""
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    subprocess.run(command, cwd=ROOT, env=_variables(directory), check=True)
+    subprocess.run(command, cwd=ROOT, env=variables(directory), check=True)
 
 
 def fetch_urls(directory: Path, arguments: Sequence[str]) -> int:
     """Run ``fetch_urls`` on the database in a folder and return its peak memory in bytes. Raises where it fails."""
     command = [sys.executable, "manage.py", "fetch_urls", "--progress", "none", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=_variables(directory), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=variables(directory), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"fetch_urls ended with {process.returncode}"
