@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from fetcher.disk import DiskWatch
 from fetcher.feed import LaneFeed
 from fetcher.progress import Progress
 from fetcher.reading import BufferedReader
@@ -23,16 +24,18 @@ async def plan_entries(
     feed: LaneFeed,
     *,
     writer: Writer,
+    disk: DiskWatch,
     progress: Progress,
     rejected: Callable[[Entry], None],
 ) -> None:
     """Plan all entries, batch by batch, and note that the source was read to its end.
 
-    Raises SourceError once everything before it is planned, PlanLost, DatabaseError.
+    Raises SourceError once everything before it is planned, PlanLost, DatabaseError, DiskNearlyFull.
     """
     reader = BufferedReader(entries)
     try:
         async for batch in reader.batches():
+            disk.look()
             for entry in batch:
                 if entry.target is None:
                     rejected(entry)

@@ -20,8 +20,9 @@ import pytest
 from fetcher.conf import fetch_config
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.transport import open_transport
+from fetcher.listener import Listener
 from fetcher.models import Result
-from fetcher.service import Listener, fetch_list
+from fetcher.service import fetch_list
 from fetcher.sources import open_arguments
 from tests.support.nginx import Nginx
 from tests.support.processes import ROOT

@@ -22,10 +22,10 @@ from fetcher.conf import fetcher_settings
 from fetcher.database_errors import describe
 from fetcher.engine.config import ConfigError
 from fetcher.engine.control import Control
+from fetcher.listener import Listener, Resumed
 from fetcher.models import Result, Run, RunState
 from fetcher.progress import Progress
 from fetcher.secrets import UnsealError
-from fetcher.service import Listener, Resumed
 from fetcher.sources import Entry, SourceError
 from fetcher.store.lanes import PlanLost
 from fetcher.store.runs import NotResumable

@@ -35,7 +35,8 @@ _TRAWL = """
 import asyncio, sys, time, django
 django.setup()
 from fetcher.conf import fetch_config
-from fetcher.service import Listener, fetch_list
+from fetcher.listener import Listener
+from fetcher.service import fetch_list
 from fetcher.sources import open_lines
 listener = Listener()
 config = fetch_config({{"concurrency": {concurrency}, "per_host": {concurrency}}})

@@ -66,9 +66,9 @@ class Point:
 POINTS = {
     point.name: point
     for point in (
-        Point("begin.after", "fetcher.service:_Lead._begin", "after", _BEGINNING),
+        Point("begin.after", "fetcher.lead:Lead._begin", "after", _BEGINNING),
         Point("resume.inside", "fetcher.store.runs:resume", "after", frozenset({RESUMED})),
-        Point("resume.after", "fetcher.service:_Lead._take_up", "after", frozenset({RESUMED})),
+        Point("resume.after", "fetcher.lead:Lead._take_up", "after", frozenset({RESUMED})),
         Point("resume.loaded", "fetcher.store.plan:Planner.load", "after", frozenset({RESUMED})),
         Point("plan.before", "fetcher.store.plan:Planner.add", "before", _READING),
         Point("plan.written", "fetcher.store.lanes:ShardWriter.write", "after", _READING),
@@ -93,7 +93,7 @@ POINTS = {
         Point("end.before", "fetcher.store.leases:let_go", "before"),
         Point("end.inside", "fetcher.store.leases:let_go", "after"),
         Point("finish.inside", "fetcher.store.runs:finish", "after", _READING),
-        Point("finish.after", "fetcher.service:_Lead._end", "after", _READING),
+        Point("finish.after", "fetcher.lead:Lead._end", "after", _READING),
     )
 }
 

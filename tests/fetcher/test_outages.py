@@ -23,8 +23,9 @@ from fetcher import writer
 from fetcher.cli.execution import follow
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
+from fetcher.listener import Listener
 from fetcher.models import Lane, Result, Run, Target
-from fetcher.service import Listener, fetch_list, resume_run
+from fetcher.service import fetch_list, resume_run
 from fetcher.sources import Entry, Input, Inputs
 from tests.support.commands import database_url
 from tests.support.outages import locked, ride_through, sqlite_held

@@ -13,10 +13,11 @@ from django.db import DatabaseError
 from fetcher.bodies import read_body
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.listener import Listener
 from fetcher.models import Lane, Result, Run, RunState, Shard, Worker
 from fetcher.options import RunOptions
 from fetcher.reading import CAPACITY
-from fetcher.service import Listener, fetch_failures, fetch_list
+from fetcher.service import fetch_failures, fetch_list
 from fetcher.sink import BATCH_BYTES
 from fetcher.sources import Entry, SourceError
 from tests.support.stored import entries

@@ -236,7 +236,7 @@ class TestWhatIsRefused:
         assert (called.code, called.err) == (1, f"run {run} is completed: there is nothing to resume\n")
 
     def test_a_run_that_is_worked_on(self, threaded_origin, monkeypatch):
-        monkeypatch.setattr("fetcher.service.PATIENCE", 0.1)
+        monkeypatch.setattr("fetcher.lead.PATIENCE", 0.1)
         run = interrupted([Input.arguments([threaded_origin.url("/ok/1")])], 0)
         leases.register_worker(run)
         called = Called("--resume", str(run))
