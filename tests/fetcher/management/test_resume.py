@@ -330,14 +330,16 @@ class TestWorkers:
         assert not Worker.objects.exists()
         assert not Lane.objects.exclude(worker=None).exists()
 
-    def test_ask_one_host_at_once_only_where_it_is_split(self, tmp_path, threaded_origin):
-        (tmp_path / "urls.txt").write_text("\n".join(threaded_origin.url(f"/slow/{n}?ms=20") for n in range(200)))
-        arguments = ("--file", str(tmp_path / "urls.txt"), *ALLOW, "--workers", "2", "--per-host", "2", "--no-body")
-        for split, held in (("1", 1), ("2", 2)):
-            with start("fetch_urls", *arguments, "--split-hosts", split, stdin=subprocess.DEVNULL) as process:
-                wait_for(lambda: Worker.objects.count() == 2)
-                seen = 0
-                while process.poll() is None:
-                    seen = max(seen, Lane.objects.exclude(worker=None).values("worker").distinct().count())
-                process.communicate(timeout=20)
-            assert (process.returncode, seen) == (0, held)
+    @pytest.mark.parametrize(("split", "count", "holders"), [("1", 60, 1), ("2", 200, 2)])
+    def test_ask_one_host_at_once_only_where_it_is_split(self, tmp_path, threaded_origin, split, count, holders):
+        urls = [threaded_origin.url(f"/slow/{number}?ms=50") for number in range(count)]
+        (tmp_path / "urls.txt").write_text("\n".join(urls))
+        with start("fetch_urls", "--file", str(tmp_path / "urls.txt"), *ALLOW, "--workers", "2", "--per-host", "2",
+                   "--split-hosts", split, stdin=subprocess.DEVNULL) as process:  # fmt: skip
+            seen = 0
+            while process.poll() is None:
+                seen = max(seen, Lane.objects.exclude(worker=None).values("worker").distinct().count())
+                time.sleep(0.05)
+            process.communicate(timeout=20)
+        assert (process.returncode, seen) == (0, holders)
+        assert Result.objects.count() == count
