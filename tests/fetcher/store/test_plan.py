@@ -203,6 +203,7 @@ class TestPlannersSideBySide:
             pytest.skip("SQLite has one writer at a time")
         run = plan(*(f"http://h{number}/0" for number in range(40)))
         planner = Planner(run)
+        planner.load()
 
         def count_up() -> None:
             from django.db import transaction
