@@ -155,6 +155,11 @@ class Progress:
         self.statuses.update({status.value: counts[status.value] for status in Status})
         self.earlier = self.done
 
+    def correct(self, counts: Mapping[str, int]) -> None:
+        """Take the run's own ``counts``: a worker that was killed could not tell of the last that it saved."""
+        self.bytes = counts["bytes"]
+        self.statuses = Counter({status.value: counts[status.value] for status in Status})
+
     def saved(self, tally: Tally) -> None:
         """Count results that were saved."""
         self.statuses.update(tally.statuses)

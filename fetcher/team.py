@@ -26,6 +26,8 @@ _LINE = 16 * 2**20
 """Bytes of a report, at most."""
 _VAIN = 3
 """Processes in a row that may end without having saved anything before no other is started in their place."""
+_LAST_SAVING = 0.5
+"""Seconds after the grace period in which workers may still save what they have fetched."""
 _AFTER_KILL = 1.0
 """Seconds for which the end of a process that was killed is waited for."""
 _AGAIN = 1.0
@@ -82,6 +84,8 @@ class Team:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._closing = True
+        if self._tasks and self._control.stopped:
+            await asyncio.wait(self._tasks, timeout=_LAST_SAVING)
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -154,7 +158,10 @@ class Team:
         heard = False
         assert process.stdout is not None
         while line := await process.stdout.readline():
-            report = _decoder.decode(line)
+            try:
+                report = _decoder.decode(line)
+            except msgspec.DecodeError:  # what a killed process began to write, or what a user's settings print
+                continue
             self._progress.elsewhere[number] = report.doing
             if report.ids:
                 heard = True

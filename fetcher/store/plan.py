@@ -74,6 +74,7 @@ class Planner:
         """Take up what was planned before, by another process."""
         row = Run.objects.values("read", "duplicates", "rejected").get(pk=self.run)
         self.read, self.duplicates, self.rejected = row["read"], row["duplicates"], row["rejected"]
+        self.accepted = 0
         if not self.read:
             return
         for payload in Shard.objects.filter(run=self.run).values_list("payload", flat=True).iterator(chunk_size=200):
