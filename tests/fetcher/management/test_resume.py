@@ -314,7 +314,7 @@ class TestWorkers:
                    stdin=subprocess.DEVNULL) as process:  # fmt: skip
             wait_for(lambda: Worker.objects.count() == 2)
             process.kill()
-        wait_for(lambda: not Worker.objects.exclude(pid=process.pid).exists(), 10)
+        wait_for(lambda: len(Worker.objects.ended()) == 2, 5)
         run = Run.objects.get().pk
         assert Called("--resume", str(run)).code == 0
         assert Result.objects.count() == 300
