@@ -68,7 +68,7 @@ def follow(
     with clear_errors(progress):
         asyncio.run(_run(execution, listener, reporter, ending))
         connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
-    with clear_errors(progress), closed_pipe_is_fine(), _interruptible(listener, reporter):
+    with clear_errors(progress), closed_pipe_is_fine(), _interruptible(ending, listener, reporter):
         if output == "json" and progress.run:
             _print_document(out, progress)
         elif output == "summary" and progress.run:
@@ -170,7 +170,7 @@ async def _run(execution: Execution, listener: Listener, reporter: Reporter, end
 
 
 @contextlib.contextmanager
-def _interruptible(listener: Listener, reporter: Reporter) -> Iterator[None]:
+def _interruptible(ending: _Ending, listener: Listener, reporter: Reporter) -> Iterator[None]:
     """Have a signal end the process at once while a run that is over, or was stopped, is shown."""
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -179,8 +179,9 @@ def _interruptible(listener: Listener, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if ending.signal is None:  # otherwise the process is about to end, and may be told to hurry
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _leave(number: int, listener: Listener, reporter: Reporter) -> NoReturn:
