@@ -125,6 +125,7 @@ class Team:
             heard = await self._run_one(number)
             process = self._processes.pop(number)
             self._progress.elsewhere.pop(number, None)
+            self._progress.processes.pop(number, None)
             if process.returncode == 0 or self._control.stopped or self._closing:
                 return
             vain = 0 if heard else vain + 1
@@ -151,6 +152,7 @@ class Team:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self._processes[number] = process
+        self._progress.processes[number] = process.pid
         if self._planned:
             _tell(process, PLANNED)
         if self._control.stopped:

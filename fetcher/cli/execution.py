@@ -185,7 +185,10 @@ def _interruptible(ending: _Ending, listener: Listener, reporter: Reporter) -> I
 
 
 def _leave(number: int, listener: Listener, reporter: Reporter) -> NoReturn:
-    """End the process without any more ado. Its worker processes hear of it, and end as well."""
+    """End the process and those that work for it, without any more ado."""
+    for process in listener.progress.processes.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     with contextlib.suppress(RuntimeError):  # a signal may come in the middle of printing
         reporter.message(_interrupted(listener.progress) if listener.progress.run else "interrupted")
         reporter.leave()
