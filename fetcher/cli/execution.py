@@ -96,8 +96,9 @@ def _resuming(found: Resumed) -> str:
 
 
 def _interrupted(progress: Progress) -> str:
+    more = "" if progress.planned else "; the input was not read to its end"
     return (
-        f"interrupted: {count(progress.done)} of {count(progress.accepted, 'target')} are saved. "
+        f"interrupted: {count(progress.done)} of {count(progress.accepted, 'target')} are saved{more}. "
         f"{_how_to_resume(progress.run)}"
     )
 

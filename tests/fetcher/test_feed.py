@@ -257,7 +257,6 @@ class TestSeveralWorkers:
         working(run, use)
         assert len(held) == Lane.objects.count() // 2
 
-
     def test_end_also_when_the_answer_to_giving_lanes_back_was_lost(self, monkeypatch):
         run, taken = plan(*(url for lane in range(20) for url in urls(f"h{lane}", 30))), []
         give_back, answers = leases.give_back, []
