@@ -191,7 +191,7 @@ def resume(run: int, worker: int) -> None:
             heard = max(0, round((now - other.expires_at + leases.LEASE).total_seconds()))
             raise RunBusy(
                 f"run {run} is in progress: process {other.pid} on {other.hostname} was heard of {heard} s ago. Follow "
-                f"it with runs show {run} --watch; if that process is gone, try again in "
+                f"it with: manage.py runs show {run} --watch. If that process is gone, try again in "
                 f"{max(1, round((other.expires_at - now).total_seconds()))} s"
             )
         row.state, row.planner, row.finished_at = RunState.RUNNING, worker, None
