@@ -36,6 +36,8 @@ from fetcher.store import leases, runs
 from fetcher.team import PLANNED, STOP, Report
 from fetcher.writer import Writer
 
+_SAVING = 0.3
+"""Seconds of the grace period that are left for saving."""
 _REPORT_EVERY = 1.0
 """Seconds between reports of a worker that saves nothing."""
 
@@ -105,7 +107,8 @@ class Worker:
 
     def _stop(self) -> None:
         self._control.stop()
-        asyncio.get_running_loop().call_later(fetcher_settings().grace, self._cancel)
+        # A little before the command gives up waiting, for what was fetched is still to be saved.
+        asyncio.get_running_loop().call_later(max(0.0, fetcher_settings().grace - _SAVING), self._cancel)
 
     def _cancel(self) -> None:
         if self._work is not None:

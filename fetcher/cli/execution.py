@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -65,20 +66,21 @@ def follow(
         listener.recorded = _Printer(out).print_results
     progress = listener.progress
     ending = _Ending()
-    with clear_errors(progress):
-        asyncio.run(_run(execution, listener, reporter, ending))
-        connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
-    with clear_errors(progress), closed_pipe_is_fine(), _interruptible(ending, listener, reporter):
-        if output == "json" and progress.run:
-            _print_document(out, progress)
-        elif output == "summary" and progress.run:
-            print_summary(out, progress)
-        out.flush()
+    with _Signals(lambda number: _leave(number, listener, reporter)) as signals:
+        with clear_errors(progress):
+            asyncio.run(_run(execution, listener, reporter, ending, signals))
+            connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
+        with clear_errors(progress), closed_pipe_is_fine():
+            if output == "json" and progress.run:
+                _print_document(out, progress)
+            elif output == "summary" and progress.run:
+                print_summary(out, progress)
+            out.flush()
     if ending.error is not None:
         raise CommandError(ending.error)
-    if ending.signal is not None and ending.state != RunState.COMPLETED:
+    if signals.heard is not None and ending.state != RunState.COMPLETED:
         reporter.message(_interrupted(progress))
-        raise SystemExit(128 + ending.signal)
+        raise SystemExit(128 + signals.heard)
     if ending.state != RunState.COMPLETED:
         raise CommandError(f"run {progress.run} is {ending.state}, not completed. {_how_to_resume(progress.run)}")
     if source and not progress.accepted and not progress.rejected:
@@ -109,10 +111,9 @@ def _how_to_resume(run: int) -> str:
 
 @dataclass(slots=True)
 class _Ending:
-    """How a run ended: its state, the signal that stopped it, or what is wrong with its source."""
+    """How a run ended: its state, or what is wrong with its source."""
 
     state: str | None = None
-    signal: int | None = None
     error: str | None = None
 
 
@@ -135,7 +136,9 @@ def _run_of(progress: Progress | None) -> str:
     return f"run {progress.run}: " if progress and progress.run else ""
 
 
-async def _run(execution: Execution, listener: Listener, reporter: Reporter, ending: _Ending) -> None:
+async def _run(
+    execution: Execution, listener: Listener, reporter: Reporter, ending: _Ending, signals: _Signals
+) -> None:
     """Fetch until done, or until the first SIGINT or SIGTERM: then what is in flight has the grace period to finish.
 
     The second one ends the process at once. What is recorded is recorded, and the run can be resumed.
@@ -145,10 +148,7 @@ async def _run(execution: Execution, listener: Listener, reporter: Reporter, end
     fetching = asyncio.ensure_future(execution(listener, control))
     grace = fetcher_settings().grace
 
-    def stop(number: int) -> None:
-        if ending.signal is not None:
-            _leave(number, listener, reporter)
-        ending.signal = number
+    def stop() -> None:
         in_flight = listener.progress.in_flight
         if in_flight:
             reporter.message(
@@ -157,32 +157,55 @@ async def _run(execution: Execution, listener: Listener, reporter: Reporter, end
         control.stop()
         loop.call_later(grace, fetching.cancel)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
-            loop.add_signal_handler(number, stop, number)
     async with reporter.showing(listener.progress):
         try:
-            ending.state = await fetching
+            with signals.stopping(stop):
+                ending.state = await fetching
         except asyncio.CancelledError:
-            if ending.signal is None:
+            if signals.heard is None:
                 raise
         except (SourceError, NotResumable, PlanLost) as exc:
             ending.error = str(exc)
 
 
-@contextlib.contextmanager
-def _interruptible(ending: _Ending, listener: Listener, reporter: Reporter) -> Iterator[None]:
-    """Have a signal end the process at once while a run that is over, or was stopped, is shown."""
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not the main thread
-            before[number] = signal.signal(number, lambda number, _: _leave(number, listener, reporter))
-    try:
-        yield
-    finally:
-        if ending.signal is None:  # otherwise the process is about to end, and may be told to hurry
-            for number, handler in before.items():
+class _Signals:
+    """What SIGINT and SIGTERM do: the first one stops the run, any other ends the process at once.
+
+    Plain handlers, not the loop's: those are gone as soon as the loop is closed, and a run that was stopped is still
+    to be shown then. Once a signal has come they stay, up to the last moment of the process.
+    """
+
+    def __init__(self, leave: Callable[[int], NoReturn]) -> None:
+        self.heard: int | None = None
+        self._leave = leave
+        self._stop: Callable[[], object] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(ValueError):  # not the main thread
+                self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.heard is None:
+            for number, handler in self._before.items():
                 signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Have the first signal call ``stop`` in the running loop."""
+        self._stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stop)
+        try:
+            yield
+        finally:
+            self._stop = None
+
+    def _hear(self, number: int, frame: object) -> None:
+        if self._stop is None or self.heard is not None:
+            self._leave(number)
+        self.heard = number
+        self._stop()
 
 
 def _leave(number: int, listener: Listener, reporter: Reporter) -> NoReturn:
