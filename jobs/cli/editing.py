@@ -142,9 +142,7 @@ def switch(options: dict[str, Any], *, enabled: bool, stdout: OutputWrapper) -> 
     with editing():
         changed = store.pause_or_resume(options["name"], enabled=enabled)
     state = "enabled" if enabled else "paused"
-    stdout.write(
-        f"job {options['name']} {state}" if changed else f"job {options['name']} was not changed: it is {state}"
-    )
+    stdout.write(f"job {options['name']} {'is' if changed else 'was'} {state}{'' if changed else ' already'}")
 
 
 def remove(options: dict[str, Any], *, stdout: OutputWrapper) -> None:

@@ -60,6 +60,22 @@ _FORMS = {
 }
 
 
+class IntermixedParser(CommandParser):
+    """Takes options between the positional arguments: ``job add NAME --every 15m URL``."""
+
+    _within = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; argparse's own way takes what stands before the first option for all there is."""
+        if self._within:  # which is how the other way does it
+            return super().parse_known_args(args, namespace)
+        self._within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
+
+
 class Command(TrawlCommand):
     """Thin: one function for each form."""
 
@@ -68,13 +84,17 @@ class Command(TrawlCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the forms."""
-        forms = parser.add_subparsers(dest="form", required=True, metavar="|".join(_FORMS))
+        forms = parser.add_subparsers(
+            dest="form", required=True, metavar="|".join(_FORMS), parser_class=IntermixedParser
+        )
         found = {name: forms.add_parser(name, help=text, description=text) for name, text in _FORMS.items()}
         for name, form in found.items():
             if name != "list":
                 add_name(form)
         for name in ("add", "import"):
             add_source_options(found[name])
+            found[name].usage = f"manage.py job {name} [options] NAME [URL ...]"
+        found["set"].usage = "manage.py job set [options] NAME"
         for name in ("add", "set"):
             add_schedule_options(found[name])
             add_policy_options(found[name])

@@ -13,8 +13,8 @@ from jobs.cli.running import run
 
 _EPILOG = """\
 examples:
-  manage.py run_job nightly
-  manage.py run_job nightly --progress none --output json --exit-zero
+  manage.py run_job news
+  manage.py run_job news --workers 2 --progress none --output json --exit-zero
 
 In a crontab, with a folder and an interpreter of yours:
   */15 * * * *  cd /srv/trawl && .venv/bin/python manage.py run_job news --progress none
