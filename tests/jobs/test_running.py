@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from fetcher.engine.config import FetchConfig
@@ -20,7 +21,7 @@ from jobs.models import Job, JobShard
 from jobs.running import expired_runs, fetch_job, prune_job
 from tests.rows import NOON, make_result, make_run
 from tests.support.jobs import CONFIG, OPTIONS, make_job
-from tests.support.stored import open_targets
+from tests.support.stored import open_targets, side_by_side
 
 LOCAL = FetchConfig(max_attempts=1)
 
@@ -90,6 +91,23 @@ class TestABegunRun:
         store.remove_job("news")
         with pytest.raises(store.NoSuchJob):
             begin(job)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_that_begin_at_once_one_begins():
+    job = make_job()
+
+    def started() -> int:
+        try:
+            with transaction.atomic():
+                run = begin(job)
+                runs.start(run, leases.register_worker(run))
+        except store.JobBusy:
+            return 0
+        return run
+
+    found = side_by_side(started, started)
+    assert (found.count(0), Run.objects.count()) == (1, 1)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from django.core.management.base import OutputWrapper
+from django.db import transaction
 
 from fetcher.models import Result, Run, RunState
 from fetcher.store import leases, runs
@@ -43,8 +44,9 @@ def news(threaded_origin) -> Job:
 @pytest.fixture
 def in_progress(news) -> int:
     """A run of the job that somebody else is working on."""
-    run = store.begin_run("news", CONFIG, OPTIONS)
-    runs.start(run, leases.register_worker(run))
+    with transaction.atomic():
+        run = store.begin_run("news", CONFIG, OPTIONS)
+        runs.start(run, leases.register_worker(run))
     return run
 
 
@@ -230,9 +232,10 @@ class TestARun:
         assert Run.objects.latest("id").state == RunState.COMPLETED
 
     def test_that_was_interrupted_is_resumed_like_any_other(self, news):
-        run = store.begin_run("news", runs.load_config(news), runs.load_options(news))
-        worker = leases.register_worker(run)
-        runs.start(run, worker)
+        with transaction.atomic():
+            run = store.begin_run("news", runs.load_config(news), runs.load_options(news))
+            worker = leases.register_worker(run)
+            runs.start(run, worker)
         leases.let_go(worker)
         runs.finish(run)
         assert Run.objects.get().state == RunState.INTERRUPTED
