@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help install demo serve test crash crash-long check fix bench clean
+.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long check fix bench clean
 
 help:
 	@echo "make install   install into $(VENV), pinned by hash"
@@ -42,8 +42,12 @@ serve: install
 PARALLEL = -n auto --dist loadfile
 TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
 
-test: $(VENV)/.test
+test: test-sqlite test-postgres
+
+test-sqlite: $(VENV)/.test
 	$(BIN)/python -m pytest $(PARALLEL)
+
+test-postgres: $(VENV)/.test
 	@if $(BIN)/python -m tests.support.postgres $(TEST_POSTGRES_URL); then \
 		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest $(PARALLEL) -m database; \
 	elif [ -n "$$TRAWL_REQUIRE_SERVICES" ]; then exit 1; fi

@@ -169,6 +169,9 @@ class LaneFeed:
                 self._lanes[pk] = Lane(row, careful=row.careful)
             elif lane.lost:  # taken again before the outcomes of the first time are in: not yet
                 self._elsewhere += 1
+        for pk, lane in self._lanes.items():
+            if pk not in held and not lane.empty:  # taken over, or given back by a call whose answer was lost
+                lane.lost = True
         self._forget(held)
         self._find_shards([lane for pk in held if not (lane := self._lanes[pk]).lost])
         # In the same call: while planning goes on there are new shards after every call, and they must not keep those

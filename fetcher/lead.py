@@ -226,7 +226,9 @@ class Lead:
         # Together: a run without a worker that is not over yet would be shown as interrupted.
         with transaction.atomic():
             leases.let_go(self._worker)
-            return runs.finish(self._run)
+            state = runs.finish(self._run, worker=self._worker)
+        self._progress.correct(runs.counts(self._run))
+        return state
 
 
 def _end_of(run: Run) -> str:

@@ -86,7 +86,8 @@ class Elsewhere(msgspec.Struct, array_like=True):
 class Progress:
     """Counts of saved results, and what is going on. Times are monotonic seconds.
 
-    ``earlier`` are results that a run which is resumed had before.
+    ``earlier`` are results that a run which is resumed had before. ``processes`` are the ids of the other processes
+    that work for this one, by their numbers, as ``elsewhere`` is what they do.
     """
 
     run: int = 0
@@ -101,6 +102,7 @@ class Progress:
     statuses: Counter[str] = field(default_factory=Counter)
     meter: Meter = field(default_factory=Meter)
     elsewhere: dict[int, Elsewhere] = field(default_factory=dict)
+    processes: dict[int, int] = field(default_factory=dict)
     work: RemainingWork | None = None
     _best_rate: float = 0.0
     _window: tuple[float, int] = (0.0, 0)
@@ -154,6 +156,11 @@ class Progress:
         self.duplicates, self.rejected = duplicates, rejected
         self.statuses.update({status.value: counts[status.value] for status in Status})
         self.earlier = self.done
+
+    def correct(self, counts: Mapping[str, int]) -> None:
+        """Take the run's own ``counts``: a worker that was killed could not tell of the last that it saved."""
+        self.bytes = counts["bytes"]
+        self.statuses = Counter({status.value: counts[status.value] for status in Status})
 
     def saved(self, tally: Tally) -> None:
         """Count results that were saved."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,7 +53,14 @@ class Sink:
             self._timer.cancel()
         if kind is not None:
             self._writer.hurry()
-        await asyncio.shield(asyncio.ensure_future(self._drain()))
+        drain = asyncio.ensure_future(self._drain())
+        try:
+            await asyncio.shield(drain)
+        except asyncio.CancelledError:  # once this is left the lanes are given up, and nothing more can be recorded
+            self._writer.hurry()
+            with contextlib.suppress(Exception):
+                await asyncio.shield(drain)
+            raise
 
     async def add(self, outcome: Outcome) -> None:
         """Take an outcome; waits while the batch before is still being recorded and this one is full.
@@ -99,7 +107,7 @@ class Sink:
         """Record a batch, or go on where a call before was left; outcomes of lanes that were lost are thrown away."""
         while batch.outcomes and not batch.recorded:
             try:
-                self._recorder.record(batch.outcomes, done=self._feed.finished_shards(batch.outcomes))
+                new = set(self._recorder.record(batch.outcomes, done=self._feed.finished_shards(batch.outcomes)))
             except LaneLost as lost:
                 log.warning("%s", lost)
                 self._feed.drop([one for one in batch.outcomes if place_of(one).lane in lost.lanes], lost.lanes)
@@ -107,9 +115,10 @@ class Sink:
             else:
                 self._feed.recorded(batch.outcomes)
                 batch.recorded = True
+                # What a worker recorded that had the lane meanwhile is its to tell.
+                batch.outcomes = [one for one in batch.outcomes if place_of(one).result in new]
                 batch.tally = Tally.of(batch.outcomes)
         if batch.outcomes:
-            # All of them, not only what was new: a connection lost while it committed may have recorded them before.
             self._saved([place_of(outcome).result for outcome in batch.outcomes], batch.tally)
 
 

@@ -26,6 +26,8 @@ _LINE = 16 * 2**20
 """Bytes of a report, at most."""
 _VAIN = 3
 """Processes in a row that may end without having saved anything before no other is started in their place."""
+_LAST_SAVING = 0.5
+"""Seconds after the grace period in which workers may still save what they have fetched."""
 _AFTER_KILL = 1.0
 """Seconds for which the end of a process that was killed is waited for."""
 _AGAIN = 1.0
@@ -82,6 +84,8 @@ class Team:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._closing = True
+        if self._tasks and self._control.stopped:
+            await asyncio.wait(self._tasks, timeout=_LAST_SAVING)
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -121,6 +125,7 @@ class Team:
             heard = await self._run_one(number)
             process = self._processes.pop(number)
             self._progress.elsewhere.pop(number, None)
+            self._progress.processes.pop(number, None)
             if process.returncode == 0 or self._control.stopped or self._closing:
                 return
             vain = 0 if heard else vain + 1
@@ -147,6 +152,7 @@ class Team:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
         self._processes[number] = process
+        self._progress.processes[number] = process.pid
         if self._planned:
             _tell(process, PLANNED)
         if self._control.stopped:
@@ -154,7 +160,10 @@ class Team:
         heard = False
         assert process.stdout is not None
         while line := await process.stdout.readline():
-            report = _decoder.decode(line)
+            try:
+                report = _decoder.decode(line)
+            except msgspec.DecodeError:  # what a killed process began to write, or what a user's settings print
+                continue
             self._progress.elsewhere[number] = report.doing
             if report.ids:
                 heard = True

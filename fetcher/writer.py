@@ -118,7 +118,7 @@ class Writer:
 
     def _note(self, state: RetryCallState) -> None:
         if self._missed is None:
-            self._missed = time.monotonic()
+            self._missed = state.start_time  # SQLite has waited for a while itself before it says that it is locked
 
     def _tell(self, state: RetryCallState) -> None:
         now = time.monotonic()

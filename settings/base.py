@@ -34,7 +34,13 @@ def database(url: str) -> dict[str, Any]:
             "timeout": 20,
         }
     else:
-        config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 10)
+        # A server's machine that says nothing any more is given up after half a minute, not after a quarter of an hour.
+        config["OPTIONS"] = {
+            "connect_timeout": 10,
+            "tcp_user_timeout": 30_000,
+            "keepalives_idle": 30,
+            **config.get("OPTIONS", {}),
+        }
     return config
 
 

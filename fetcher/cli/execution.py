@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DatabaseError, InterfaceError, connection
@@ -68,7 +68,7 @@ def follow(
     with clear_errors(progress):
         asyncio.run(_run(execution, listener, reporter, ending))
         connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
-    with clear_errors(progress), closed_pipe_is_fine():
+    with clear_errors(progress), closed_pipe_is_fine(), _interruptible(ending, listener, reporter):
         if output == "json" and progress.run:
             _print_document(out, progress)
         elif output == "summary" and progress.run:
@@ -96,8 +96,9 @@ def _resuming(found: Resumed) -> str:
 
 
 def _interrupted(progress: Progress) -> str:
+    more = "" if progress.planned else "; the input was not read to its end"
     return (
-        f"interrupted: {count(progress.done)} of {count(progress.accepted, 'target')} are saved. "
+        f"interrupted: {count(progress.done)} of {count(progress.accepted, 'target')} are saved{more}. "
         f"{_how_to_resume(progress.run)}"
     )
 
@@ -146,9 +147,7 @@ async def _run(execution: Execution, listener: Listener, reporter: Reporter, end
 
     def stop(number: int) -> None:
         if ending.signal is not None:
-            reporter.message(_interrupted(listener.progress) if listener.progress.run else "interrupted")
-            reporter.leave()
-            os._exit(128 + number)
+            _leave(number, listener, reporter)
         ending.signal = number
         in_flight = listener.progress.in_flight
         if in_flight:
@@ -169,6 +168,32 @@ async def _run(execution: Execution, listener: Listener, reporter: Reporter, end
                 raise
         except (SourceError, NotResumable, PlanLost) as exc:
             ending.error = str(exc)
+
+
+@contextlib.contextmanager
+def _interruptible(ending: _Ending, listener: Listener, reporter: Reporter) -> Iterator[None]:
+    """Have a signal end the process at once while a run that is over, or was stopped, is shown."""
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not the main thread
+            before[number] = signal.signal(number, lambda number, _: _leave(number, listener, reporter))
+    try:
+        yield
+    finally:
+        if ending.signal is None:  # otherwise the process is about to end, and may be told to hurry
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _leave(number: int, listener: Listener, reporter: Reporter) -> NoReturn:
+    """End the process and those that work for it, without any more ado."""
+    for process in listener.progress.processes.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    with contextlib.suppress(RuntimeError):  # a signal may come in the middle of printing
+        reporter.message(_interrupted(listener.progress) if listener.progress.run else "interrupted")
+        reporter.leave()
+    os._exit(128 + number)
 
 
 class Rejections:

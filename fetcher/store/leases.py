@@ -153,6 +153,8 @@ def hold_lanes(run: int, worker: int, watch: Watch | None = None) -> Holding:
     share = -(-total // (1 + fellows))
     free = still_open.filter(_free(gone))
     if mine < share and free.exists():
+        if not Worker.objects.filter(pk=worker).exists():  # forgotten after a day's sleep, or a clock that was set
+            renew(worker, run)
         mine += _take(free, worker, share - mine)
     held = lanes.filter(worker=worker).order_by("number", "part")
     rows = held.still_open().values_list("id", "takeovers", "suspect", "strikes")

@@ -142,6 +142,7 @@ class EntryPlanner:
     def load(self) -> None:
         """Take up what was planned before, by another process."""
         self.read, self.duplicates, self.rejected = self._destination.accounted()
+        self.accepted = 0
         if not self.read:
             return
         for payload in self._destination.payloads():

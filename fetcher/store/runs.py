@@ -213,7 +213,7 @@ def resume(run: int, worker: int) -> None:
             heard = max(0, round((now - other.expires_at + leases.LEASE).total_seconds()))
             raise RunBusy(
                 f"run {run} is in progress: process {other.pid} on {other.hostname} was heard of {heard} s ago. Follow "
-                f"it with runs show {run} --watch; if that process is gone, try again in "
+                f"it with: manage.py runs show {run} --watch. If that process is gone, try again in "
                 f"{max(1, round((other.expires_at - now).total_seconds()))} s"
             )
         row.state, row.planner, row.finished_at = RunState.RUNNING, worker, None
@@ -226,17 +226,21 @@ def planned(run: int) -> None:
     Run.objects.filter(pk=run).update(planned_at=timezone.now(), planner=None)
 
 
-def finish(run: int, *, failed: bool = False) -> RunState:
+def finish(run: int, *, worker: int | None = None, failed: bool = False) -> RunState:
     """End this process's part of a run and return the state that it is in now.
 
     It is completed when its source was read to the end and every target has a result, failed when the caller says that
-    it cannot go on, and interrupted otherwise. Stored secrets are wiped once the run is over.
+    it cannot go on, and interrupted otherwise. Stored secrets are wiped once the run is over. Where another process
+    went on with the run in the place of ``worker``, its end is left to that.
     """
     if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in OVER:
         wipe_secrets(run)  # before the run is over for all to see
     with transaction.atomic():
         row = Run.objects.select_for_update(no_key=True).get(pk=run)
-        row.state = state = _state(run, failed=failed)
+        state = _state(run, failed=failed)
+        if worker is not None and row.planner not in (None, worker):
+            return state
+        row.state = state
         row.finished_at = timezone.now()
         row.planner = None
         if state in OVER:

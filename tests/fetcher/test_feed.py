@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
+from django.db import OperationalError
 
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig
@@ -18,6 +20,7 @@ from fetcher.store.plan import Planner
 from fetcher.store.record import LaneLost, Recorder
 from fetcher.writer import Writer
 from tests.support.stored import entries, open_targets, outcome, plan, record
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +48,14 @@ def working(run: int, use: Callable[[LaneFeed, Writer, int], Awaitable[None]]) -
 
 def ended(outcomes: list[Target]) -> list[Outcome]:
     return [outcome(target) for target in outcomes]
+
+
+def busy() -> OperationalError:
+    """Return the error of a statement that may be repeated."""
+    error, cause = OperationalError("database is locked"), sqlite3.OperationalError("database is locked")
+    cause.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    error.__cause__ = cause
+    return error
 
 
 def urls(host: str, count: int) -> list[str]:
@@ -99,9 +110,11 @@ class TestLaneFeed:
                     taken[target.key.lane] += 1
 
             feed.end_of_plan()
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await take()
+            taking = asyncio.ensure_future(take())
+            await until(lambda: taken.total() == min(lanes * most, 40), 10)
+            await asyncio.sleep(0.1)
+            taking.cancel()
+            await asyncio.wait([taking])
 
         feeding(run, use)
         assert set(taken.values()) == {most}
@@ -243,6 +256,35 @@ class TestSeveralWorkers:
 
         working(run, use)
         assert len(held) == Lane.objects.count() // 2
+
+    def test_end_also_when_the_answer_to_giving_lanes_back_was_lost(self, monkeypatch):
+        run, taken = plan(*(url for lane in range(20) for url in urls(f"h{lane}", 30))), []
+        give_back, answers = leases.give_back, []
+
+        def unanswered(worker: int, lanes: list[int]) -> None:
+            give_back(worker, lanes)
+            if not answers:
+                answers.append(lanes)
+                raise busy()
+
+        monkeypatch.setattr(leases, "give_back", unanswered)
+
+        async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            async def second() -> None:
+                async with Writer() as other:
+                    while not taken:
+                        await asyncio.sleep(0.001)
+                    fellow = await other(leases.register_worker, run)
+                    feed = LaneFeed(run, fellow, CONFIG, other, runs.variant_of(CONFIG))
+                    feed.end_of_plan()
+                    await work(feed, other, run, fellow, [])
+
+            feed.end_of_plan()
+            await asyncio.gather(second(), work(feed, writer, run, worker, taken))
+
+        working(run, use)
+        assert answers
+        assert Result.objects.count() == 600
 
 
 class TestSuspects:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import httpx
 import pytest
 from django.db import DatabaseError
+from django.db.models import F
 
 from fetcher.bodies import read_body
 from fetcher.engine.addresses import AllowedNetwork
@@ -57,6 +58,13 @@ def fine(request: httpx.Request) -> httpx.Response:
 def assert_nothing_is_held() -> None:
     assert not Worker.objects.exists()
     assert not Lane.objects.exclude(worker=None).exists()
+
+
+class TestTheFiguresAtTheEnd:
+    def test_count_what_a_worker_saved_that_was_killed_before_it_told(self):
+        listener = Listener(recorded=lambda ids: Lane.objects.update(planned=F("planned") + 1, failed=F("failed") + 1))
+        fetch(entries("http://a.example/"), listener=listener, transport=httpx.MockTransport(fine))
+        assert (listener.progress.done, listener.progress.failed) == (2, 1)
 
 
 class TestARun:

@@ -86,3 +86,33 @@ def test_they_are_told_to_stop(program) -> None:
 echo '[[9],[{"succeeded":1},0,0,{}],[0,0]]'""")
     _, _, told = run_team(grace=5, stop=True)
     assert told == [9]
+
+
+def test_what_is_no_report_is_passed_over(program) -> None:
+    program("""echo 'settings loaded'
+echo '[[1],[{"succeeded":1},0,0,{}],[0,0]]'
+printf '[[2],[{"succ'""")
+    messages, progress, told = run_team()
+    assert (messages, told, progress.done) == ([], [1], 1)
+
+
+def test_after_the_grace_period_they_have_a_moment_to_save_what_they_have(program) -> None:
+    program("""read planned; read stop; sleep 0.3
+echo '[[9],[{"succeeded":1},0,0,{}],[0,0]]'""")
+    told: list[int] = []
+    control = Control()
+
+    async def main() -> None:
+        async with Writer(patience=0) as writer, Team(
+            7, 1, writer=writer, control=control, progress=Progress(), message=[].append, grace=0.2,
+            saved=lambda ids, tally: told.extend(ids),
+        ) as team:  # fmt: skip
+            team.end_of_plan()
+            await asyncio.sleep(0.3)
+            control.stop()
+            await asyncio.sleep(0.2)  # the grace period; then the command's own work is cancelled
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert told == [9]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,17 @@ class TestAnErrorThatPasses:
         began, over = messages
         assert began.startswith("the database cannot be used: database is locked; trying again for up to 60.0 s")
         assert over.startswith("the database can be used again after 0.")
+
+    def test_counts_from_when_the_call_began_that_waited_for_it_in_vain(self):
+        failing = Failing(1)
+
+        def waiting() -> int:
+            if not failing.calls:
+                time.sleep(0.3)  # as SQLite does before it says that it is locked
+            return failing()
+
+        _, messages = write(waiting, patience=60)
+        assert float(messages[-1].split()[-2]) >= 0.5
 
     def test_comes_out_when_patience_is_over(self):
         failing = Failing(float("inf"))

@@ -438,7 +438,7 @@ class TestSignals:
             wait_for(lambda: process.poll() is not None)
             assert process.returncode == 130
             assert process.stderr.read() == (
-                "interrupted: 0 of 0 targets are saved. "
+                "interrupted: 0 of 0 targets are saved; the input was not read to its end. "
                 f"Go on with: {program()} fetch_urls --resume {Run.objects.get().pk}\n"
             )
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from fetcher.conf import fetcher_settings
@@ -60,6 +61,12 @@ class TestLeases:
     def test_take_every_free_lane(self):
         run, worker = plan(*HOSTS), leases.register_worker()
         assert set(leases.lease_lanes(run, worker)) == set(numbers())
+
+    def test_are_taken_also_by_a_worker_that_was_forgotten_meanwhile(self):
+        run, worker = plan(*HOSTS), leases.register_worker()
+        Worker.objects.filter(pk=worker).delete()
+        assert set(leases.lease_lanes(run, worker)) == set(numbers())
+        connection.check_constraints()
 
     def test_leave_other_runs_alone(self):
         plan("http://a.example/")

@@ -112,6 +112,13 @@ class TestTakingUp:
         assert [target.url for target in open_targets(planner.run)] == ["http://a/1", "http://b/1", "http://a/2"]
         assert [target.key.position for target in open_targets(planner.run)] == [0, 1, 4]
 
+    def test_may_be_begun_again_after_a_lost_connection(self, planner):
+        planner.add(entries("http://a/1", "http://b/1"))
+        second = Planner(planner.run)
+        second.load()
+        second.load()
+        assert second.accepted == 2
+
     def test_shuts_out_whoever_planned_before(self, planner):
         planner.add(entries("http://a/1"))
         second = Planner(planner.run)
@@ -196,6 +203,7 @@ class TestPlannersSideBySide:
             pytest.skip("SQLite has one writer at a time")
         run = plan(*(f"http://h{number}/0" for number in range(40)))
         planner = Planner(run)
+        planner.load()
 
         def count_up() -> None:
             from django.db import transaction

@@ -166,6 +166,14 @@ class TestStates:
     def test_interrupted_where_the_source_was_not_read_to_the_end(self):
         assert self.finish(runs.create_run(FetchConfig())).state == RunState.INTERRUPTED
 
+    def test_left_as_it_is_by_a_process_in_whose_place_another_goes_on(self):
+        run = plan(*URLS)
+        runs.start(run, 1)
+        Run.objects.update(planner=2)
+        assert runs.finish(run, worker=1) == RunState.INTERRUPTED
+        row = Run.objects.get()
+        assert (row.state, row.planner, row.finished_at) == (RunState.RUNNING, 2, None)
+
     def test_failed_where_the_caller_says_so(self):
         assert self.finish(plan(*URLS), failed=True).state == RunState.FAILED
 
