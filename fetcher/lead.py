@@ -87,10 +87,12 @@ class Lead:
         config: FetchConfig,
         options: RunOptions,
         entries: Iterable[Entry] | None = None,
+        *,
+        prepared: bool = False,
     ) -> None:
-        """Begin a new run; without entries it is one over another run's failures."""
+        """Begin a new run; without entries it is one over another run's failures, or ``prepared``: planned already."""
         self._config, self._options, self._entries = config, options, entries
-        self._failures = entries is None
+        self._failures = entries is None and not prepared
         self._progress.work = RemainingWork(Limits.of(config))
         # Once: whoever starts a run is told at once that the database is away.
         await self._writer.once(self._begin, create)
@@ -184,6 +186,8 @@ class Lead:
             worker = leases.register_worker(run)
             runs.start(run, worker)
         self._run, self._worker = run, worker
+        if self._entries is None and not self._failures:
+            self._progress.take_up(runs.counts(run), duplicates=0, rejected=0)
 
     def _take_up(self, run: int) -> Resumed:
         row = Run.objects.get(pk=run)

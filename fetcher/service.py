@@ -13,7 +13,7 @@ save beside this one (``fetcher.team``).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 
 import httpx
@@ -84,6 +84,26 @@ async def fetch_failures(
     async with _leading(options.keep_body, listener, transport, control, workers) as lead:
         create = partial(create_retry, parent, causes, config, options, label=label)
         return await lead.run(lambda: lead.begin(create, config, options))
+
+
+async def fetch_prepared(
+    create: Callable[[], int],
+    config: FetchConfig,
+    options: RunOptions,
+    *,
+    listener: Listener | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    control: Control | None = None,
+    workers: int = 1,
+) -> RunState:
+    """Fetch and save a run whose shards are there from the start, and return the state that it ended in.
+
+    ``create`` makes the run (``fetcher.store.prepared``), in the transaction in which it begins, and returns its id;
+    what it raises is raised here, and nothing is left of the run. Everything else is as in ``fetch_list``.
+    """
+    check_environment(config.headers)
+    async with _leading(options.keep_body, listener, transport, control, workers) as lead:
+        return await lead.run(lambda: lead.begin(create, config, options, prepared=True))
 
 
 async def resume_run(

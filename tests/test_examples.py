@@ -23,6 +23,7 @@ from django.core.management.base import BaseCommand
 
 from fetcher.demo.origin import Origin, ThreadedOrigin
 from fetcher.management import commands
+from jobs.management import commands as job_commands
 from tests.support.granian import running_project
 from tests.support.processes import ROOT, unavailable
 
@@ -57,12 +58,13 @@ def readme_examples() -> list[str]:
 def help_examples() -> list[tuple[str, str]]:
     """Return the command and each example of the --help of all our commands."""
     found = []
-    for module in iter_modules(commands.__path__):
-        command = import_module(f"{commands.__name__}.{module.name}").Command()
-        epilog = command.create_parser("manage.py", module.name).epilog or ""
-        if match := re.search(r"^examples:\n((?:  .*\n?)+)", epilog, re.MULTILINE):
-            lines = match[1].replace("\\\n", " ").splitlines()
-            found += [(module.name, line.strip()) for line in lines]
+    for package in (commands, job_commands):
+        for module in iter_modules(package.__path__):
+            command = import_module(f"{package.__name__}.{module.name}").Command()
+            epilog = command.create_parser("manage.py", module.name).epilog or ""
+            if match := re.search(r"^examples:\n((?:  .*\n?)+)", epilog, re.MULTILINE):
+                lines = match[1].replace("\\\n", " ").splitlines()
+                found += [(module.name, line.strip()) for line in lines]
     return [(name, example) for name, example in found if not re.match("|".join(ELSEWHERE), example)]
 
 
@@ -189,4 +191,4 @@ def test_each_option_and_each_source_of_fetch_urls_has_an_example() -> None:
 
 def test_there_are_examples_to_run() -> None:
     assert len(readme_examples()) >= 9
-    assert {command for command, _ in help_examples()} >= {"fetch_urls"}
+    assert {command for command, _ in help_examples()} >= {"fetch_urls", "job", "run_job"}

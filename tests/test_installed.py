@@ -20,6 +20,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("fetched/", include("jobs.urls")),
     path("fetched/", include("fetcher.api.urls")),
 ]
 """
@@ -30,13 +31,15 @@ from django.test import Client
 import fetcher
 
 client = Client(SERVER_NAME="localhost")
+anonymous_jobs = client.get("/fetched/api/v1/jobs/").status_code
 anonymous = client.get("/fetched/api/v1/runs/1/results/").status_code
 client.force_login(User.objects.create_superuser("boss"))
 results = client.get("/fetched/api/v1/runs/1/results/").json()["items"]
 body = client.get(results[0]["body_url"])
 admin = client.get(f"/admin/fetcher/result/{results[0]['id']}/change/")
 print(json.dumps({
-    "fetcher": fetcher.__file__, "anonymous": anonymous, "statuses": sorted(item["status"] for item in results),
+    "fetcher": fetcher.__file__, "anonymous": anonymous, "anonymous_jobs": anonymous_jobs,
+    "statuses": sorted(item["status"] for item in results),
     "body": body.status_code, "admin": admin.status_code,
 }))
 """
@@ -85,14 +88,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     directory.mkdir()
     run("-m", "django", "startproject", "shop", directory)
     settings = directory / "shop" / "settings.py"
-    settings.write_text(settings.read_text() + '\nINSTALLED_APPS += ["fetcher"]\n')
+    settings.write_text(settings.read_text() + '\nINSTALLED_APPS += ["fetcher", "jobs"]\n')
     (directory / "shop" / "urls.py").write_text(_URLS)
     return Project(directory, site)
 
 
-def test_the_wheel_holds_the_app_and_no_settings(project: Project) -> None:
+def test_the_wheel_holds_the_apps_and_no_settings(project: Project) -> None:
     names = {path.name for path in project.site.iterdir() if not path.name.endswith(".dist-info")}
-    assert names == {"fetcher"}
+    assert names == {"fetcher", "jobs"}
     assert (project.site / "fetcher" / "templates" / "fetcher" / "admin" / "change_list.html").exists()
     assert (project.site / "fetcher" / "static" / "fetcher" / "admin.css").exists()
 
@@ -115,6 +118,7 @@ def test_a_new_project_fetches_saves_and_serves(project: Project, threaded_origi
     assert Path(found.pop("fetcher")).is_relative_to(project.site)
     assert found == {
         "anonymous": 401,
+        "anonymous_jobs": 401,
         "statuses": ["failed", "succeeded", "succeeded"],
         "body": 200,
         "admin": 200,

@@ -50,7 +50,7 @@ class CappedPaginator(_Paginator):
 class ReadOnlyAdmin(_ModelAdmin):
     """A list and a page for each row. A column can be a field or a method; no column sorts."""
 
-    actions = None
+    actions: Any = None
     paginator = CappedPaginator
     list_per_page = 100
     show_full_result_count = False

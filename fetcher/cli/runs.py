@@ -58,7 +58,7 @@ def print_runs(stream: TextIO, runs: Sequence[RunItem]) -> None:
 def print_run(stream: TextIO, run: RunItem) -> None:
     """Print what is stored of a run: the summary, rejected lines, options that are not the usual ones."""
     print_summary(stream, stored_progress(run))
-    parts: list[RenderableType] = [*_rejected(run), *_options(run)]
+    parts: list[RenderableType] = [*_rejected(run), *unusual_options(run.options)]
     if run.source:
         parts.append(Text(f"Source: {printable(run.source)}"))
     if parts:
@@ -130,9 +130,10 @@ def _rejected(run: RunItem) -> list[RenderableType]:
     return [text]
 
 
-def _options(run: RunItem) -> list[RenderableType]:
+def unusual_options(options: dict[str, Any]) -> list[RenderableType]:
+    """Return the options that are not the usual ones, for printing; nothing where all are."""
     usual = dump_options(FetchConfig())
-    changed = {name: value for name, value in run.options.items() if name not in usual or usual[name] != value}
+    changed = {name: value for name, value in options.items() if name not in usual or usual[name] != value}
     if not changed:
         return []
     text = Text("Options other than the usual")

@@ -7,5 +7,6 @@
     shards    a shard's payload; its targets with what their previous result gives
     record    outcomes to results, bodies and counters
     bodies    content to rows and files
+    prepared  a run from shards that were planned before
     runs      a run from its creation to its end
 """

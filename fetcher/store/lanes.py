@@ -25,12 +25,34 @@ class Planned(NamedTuple):
     secrets: tuple[str, ...] = ()
 
 
-_Key = tuple[int, int]
+Key = tuple[int, int]
 """A lane's number and part."""
 
 
 class PlanLost(Exception):
     """Another worker plans the run by now; nothing was planned here."""
+
+
+def by_lane(planned: Sequence[Planned], split: int = 1) -> dict[Key, list[Planned]]:
+    """Spread targets, in their order, over the lanes of their hosts; ``split`` lanes share each host."""
+    numbers = {host: lane_number(host) for host in {item.host for item in planned}}
+    lanes: dict[Key, list[Planned]] = {}
+    for item in planned:
+        lanes.setdefault((numbers[item.host], item.position % split), []).append(item)
+    return lanes
+
+
+def payload_of(part: Sequence[Planned]) -> Payload:
+    """Return the payload of a shard with these targets; their secrets are sealed in it."""
+    labels = [item.label for item in part]
+    secrets: Secrets = {place: item.secrets for place, item in enumerate(part) if item.secrets}
+    return Payload(
+        targets=[item.target for item in part],
+        positions=[item.position for item in part],
+        labels=labels if any(label is not None for label in labels) else None,
+        retries=[place for place, item in enumerate(part) if item.retry] or None,
+        sealed=seal(secrets) if secrets else None,
+    )
 
 
 class ShardWriter:
@@ -39,22 +61,21 @@ class ShardWriter:
     def __init__(self, run: int, split: int = 1) -> None:
         self._run = run
         self._split = split
-        self._lanes: dict[_Key, int] = {}
+        self._lanes: dict[Key, int] = {}
 
     def write(self, planned: Sequence[Planned]) -> None:
         """Write targets, in their order, into new shards of their hosts' lanes. Call it inside of a transaction."""
-        numbers = {host: lane_number(host) for host in {item.host for item in planned}}
-        by_key: dict[_Key, list[Planned]] = {}
-        for item in planned:
-            by_key.setdefault((numbers[item.host], item.position % self._split), []).append(item)
+        by_key = by_lane(planned, self._split)
         lanes = self._open_lanes(by_key)
         # In the order in which recording locks the lanes' rows: no deadlock between the two.
         in_order = sorted((lanes[key], items) for key, items in by_key.items())
         rows = [
-            (self._run, lane, len(part), encode_payload(self._payload(part)))
+            (self._run, lane, len(part), encode_payload(payload_of(part)))
             for lane, items in in_order
             for part in in_batches(items, SHARD_SIZE)
         ]
+        if any(item.secrets for item in planned):
+            runs.expect_secrets(self._run)
         insert_rows(Shard, ("run", "lane", "size", "payload"), rows)
         with connection.cursor() as cursor:  # a query of the ORM's for each of 256 lanes costs as much as all the rest
             cursor.executemany(
@@ -62,20 +83,7 @@ class ShardWriter:
                 [(len(items), lane) for lane, items in in_order],
             )
 
-    def _payload(self, part: Sequence[Planned]) -> Payload:
-        labels = [item.label for item in part]
-        secrets: Secrets = {place: item.secrets for place, item in enumerate(part) if item.secrets}
-        if secrets:
-            runs.expect_secrets(self._run)
-        return Payload(
-            targets=[item.target for item in part],
-            positions=[item.position for item in part],
-            labels=labels if any(label is not None for label in labels) else None,
-            retries=[place for place, item in enumerate(part) if item.retry] or None,
-            sealed=seal(secrets) if secrets else None,
-        )
-
-    def _open_lanes(self, wanted: Iterable[_Key]) -> dict[_Key, int]:
+    def _open_lanes(self, wanted: Iterable[Key]) -> dict[Key, int]:
         """Return the row id for each lane that the run has or now needs."""
         missing = sorted(set(wanted) - self._lanes.keys())
         if not missing:

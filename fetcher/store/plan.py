@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -41,44 +41,112 @@ class IdSet:
         return chunk is not None and bool(chunk[place] & (1 << bit))
 
 
-class Planner:
-    """Plans one run. A call of ``add`` is one transaction: what it took is accepted when it returns.
+class Step(NamedTuple):
+    """What one call of ``add`` accounts for: entries after ``read`` others, and what became of them."""
+
+    read: int
+    entries: Sequence[Entry]
+    duplicates: int
+    rejected: Sequence[Entry]
+
+
+class Accounted(NamedTuple):
+    """Counts of entries: those that were read, and those of them that are duplicates or no targets."""
+
+    read: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+
+
+class Destination(Protocol):
+    """Where a plan goes: the lanes and shards of a run, or a list that is kept for many runs."""
+
+    def accounted(self) -> Accounted:
+        """Return what was planned before, by another process."""
+
+    def payloads(self) -> Iterable[bytes]:
+        """Yield what is stored of the shards so far."""
+
+    def write(self, planned: Sequence[Planned]) -> None:
+        """Write targets, in their order, into new shards; inside of a transaction."""
+
+    def advance(self, step: Step) -> None:
+        """Keep the rejected lines and account for the entries, in the same transaction. Raises PlanLost."""
+
+    def is_committed(self, step: Step) -> bool:
+        """Whether the step is accounted for already: the database took it and could not say so any more."""
+
+
+class RunPlan:
+    """A run as a destination. ``worker`` is its planner; ``offset`` gives what is kept beside how many were read."""
+
+    def __init__(self, run: int, worker: int | None, split: int, offset: Callable[[int], dict[str, Any]]) -> None:
+        self._run = run
+        self._worker = worker
+        self._offset = offset
+        self._shards = ShardWriter(run, split)
+
+    def accounted(self) -> Accounted:
+        """Return what the run's row says."""
+        return Accounted(**Run.objects.values("read", "duplicates", "rejected").get(pk=self._run))
+
+    def payloads(self) -> Iterable[bytes]:
+        """Yield the run's shards."""
+        stored = Shard.objects.filter(run=self._run).values_list("payload", flat=True)
+        return map(bytes, stored.iterator(chunk_size=200))
+
+    def write(self, planned: Sequence[Planned]) -> None:
+        """Write shards, and open lanes as hosts need them."""
+        self._shards.write(planned)
+
+    def advance(self, step: Step) -> None:
+        """Account for the entries, as the one that plans the run."""
+        self._keep_rejected(step.rejected)
+        read = step.read + len(step.entries)
+        last = {"source": clean_text(step.entries[-1].source), "line": step.entries[-1].line}
+        if not Run.objects.filter(pk=self._run, planner=self._worker, read=step.read).update(
+            read=read,
+            duplicates=F("duplicates") + step.duplicates,
+            rejected=F("rejected") + len(step.rejected),
+            source_offset={**last, **self._offset(read)},
+        ):
+            raise PlanLost(f"run {self._run} is planned by another process")
+
+    def is_committed(self, step: Step) -> bool:
+        """Whether the run's row says so."""
+        read = step.read + len(step.entries)
+        return Run.objects.filter(pk=self._run, planner=self._worker, read=read).exists()
+
+    def _keep_rejected(self, rejected: Sequence[Entry]) -> None:
+        rows = [(self._run, *rejected_columns(entry)) for entry in rejected]
+        insert_rows(RejectedLine, ("run", "source", "line", "value", "reason"), rows)
+
+
+class EntryPlanner:
+    """Plans entries into a destination. A call of ``add`` is one transaction: what it took is accepted when it returns.
 
     Where ``add`` raises nothing was taken, neither in the database nor here, and it may be called again; also where
-    the database took it and could not say so any more. ``worker`` is the run's planner. ``split`` spreads each host
-    over so many lanes. ``offset`` gives what is kept beside the number of entries that are accounted for.
+    the database took it and could not say so any more.
     """
 
-    def __init__(
-        self,
-        run: int,
-        worker: int | None = None,
-        *,
-        config: FetchConfig | None = None,
-        split: int = 1,
-        offset: Callable[[int], dict[str, Any]] = lambda read: {},
-    ) -> None:
-        self.run = run
-        self._worker = worker
-        self._config = config or FetchConfig()
-        self._offset = offset
+    def __init__(self, destination: Destination, config: FetchConfig) -> None:
+        self._destination = destination
+        self._config = config
         self.accepted = 0
         self.duplicates = 0
         self.rejected = 0
         self.read = 0
         self._seen = IdSet()
-        self._shards = ShardWriter(run, split)
         self._key = derived_key("fingerprint")
 
     def load(self) -> None:
         """Take up what was planned before, by another process."""
-        row = Run.objects.values("read", "duplicates", "rejected").get(pk=self.run)
-        self.read, self.duplicates, self.rejected = row["read"], row["duplicates"], row["rejected"]
+        self.read, self.duplicates, self.rejected = self._destination.accounted()
         self.accepted = 0
         if not self.read:
             return
-        for payload in Shard.objects.filter(run=self.run).values_list("payload", flat=True).iterator(chunk_size=200):
-            for pk in decode_payload(bytes(payload)).targets:
+        for payload in self._destination.payloads():
+            for pk in decode_payload(payload).targets:
                 self._seen.add(pk)
                 self.accepted += 1
 
@@ -90,7 +158,7 @@ class Planner:
         if not entries:
             return Counter()
         targets = [entry.target for entry in entries if entry.target is not None]
-        rejected = [entry for entry in entries if entry.target is None]
+        step = Step(self.read, entries, 0, [entry for entry in entries if entry.target is None])
         prints = [self._fingerprint(target) for target in targets]
         first = self.read - self.rejected
         fresh: dict[int, int] = {}
@@ -98,47 +166,23 @@ class Planner:
             with transaction.atomic():
                 ids = self._target_ids(prints, targets)
                 fresh = self._first_places([ids[mark] for mark in prints])
-                self._shards.write([self._planned(targets[index], pk, first + index) for pk, index in fresh.items()])
-                self._keep_rejected(rejected)
+                step = step._replace(duplicates=len(targets) - len(fresh))
+                self._destination.write(
+                    [self._planned(targets[index], pk, first + index) for pk, index in fresh.items()]
+                )
                 # After the lanes, as whoever gives up a lane and ends its run locks them: no deadlock between the two.
-                self._advance(entries, len(targets) - len(fresh), len(rejected))
+                self._destination.advance(step)
         except PlanLost:
-            if not self._is_committed(len(entries)):
+            if not self._destination.is_committed(step):
                 raise
         # Only now: what a transaction that failed has noted would be taken for known the next time.
         for pk in fresh:
             self._seen.add(pk)
         self.read += len(entries)
         self.accepted += len(fresh)
-        self.duplicates += len(targets) - len(fresh)
-        self.rejected += len(rejected)
+        self.duplicates += step.duplicates
+        self.rejected += len(step.rejected)
         return Counter(targets[index].host for index in fresh.values())
-
-    def _advance(self, entries: Sequence[Entry], duplicates: int, rejected: int) -> None:
-        """Account for the entries, as the one that plans the run."""
-        read = self.read + len(entries)
-        last = {"source": clean_text(entries[-1].source), "line": entries[-1].line}
-        if not Run.objects.filter(pk=self.run, planner=self._worker, read=self.read).update(
-            read=read,
-            duplicates=F("duplicates") + duplicates,
-            rejected=F("rejected") + rejected,
-            source_offset={**last, **self._offset(read)},
-        ):
-            raise PlanLost(f"run {self.run} is planned by another process")
-
-    def _is_committed(self, count: int) -> bool:
-        """Whether these entries are accounted for already: the database took them and could not say so any more."""
-        return Run.objects.filter(pk=self.run, planner=self._worker, read=self.read + count).exists()
-
-    def _keep_rejected(self, rejected: Sequence[Entry]) -> None:
-        insert_rows(
-            RejectedLine,
-            ("run", "source", "line", "value", "reason"),
-            [
-                (self.run, clean_text(entry.source), entry.line, clean_text(entry.value), clean_text(entry.reason))
-                for entry in rejected
-            ],
-        )
 
     def _fingerprint(self, target: types.Target) -> bytes:
         return target_fingerprint(target, self._config, self._key)
@@ -178,6 +222,31 @@ class Planner:
             [name, None if self._config.is_literal_secret(name, value) else value] for name, value in target.headers
         ]
         return target.method, target.url, target.host, for_database(Target, "headers", headers), target.body
+
+
+class Planner(EntryPlanner):
+    """Plans one run.
+
+    ``worker`` is the run's planner. ``split`` spreads each host over so many lanes. ``offset`` gives what is kept
+    beside the number of entries that are accounted for.
+    """
+
+    def __init__(
+        self,
+        run: int,
+        worker: int | None = None,
+        *,
+        config: FetchConfig | None = None,
+        split: int = 1,
+        offset: Callable[[int], dict[str, Any]] = lambda read: {},
+    ) -> None:
+        super().__init__(RunPlan(run, worker, split, offset), config or FetchConfig())
+        self.run = run
+
+
+def rejected_columns(entry: Entry) -> tuple[str, int, str, str]:
+    """Return source, line, value and reason of a rejected line as the database takes them."""
+    return clean_text(entry.source), entry.line, clean_text(entry.value), clean_text(entry.reason)
 
 
 def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) -> bytes:

@@ -72,13 +72,17 @@ class Pruned:
 Report = Callable[[Pruned], None]
 
 
-def prunable(*, keep: int | None, before: datetime | None, now: datetime | None = None) -> list[int]:
-    """Return the ids of the runs to remove, the oldest first.
+def prunable(
+    *, keep: int | None, before: datetime | None, now: datetime | None = None, job: int | None = None
+) -> list[int]:
+    """Return the ids of the runs to remove, the oldest first; of one ``job`` only, where it is given.
 
     ``keep`` spares that many of the newest, ``before`` those that ended (or, unknown, began) at that time or later; a
     run goes only where both agree. Pending runs and those in progress are neither counted nor returned.
     """
     over = _over(now or timezone.now()).annotate(ended=Coalesce("finished_at", "started_at", "created_at"))
+    if job is not None:
+        over = over.filter(job_id=job)
     # One query: a run that ends meanwhile would be too new to be among the newest, and old enough to go.
     rows = list(over.order_by("-id").values_list("id", "ended"))
     return sorted(pk for pk, ended in rows[keep or 0 :] if before is None or ended < before)

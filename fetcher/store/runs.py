@@ -6,7 +6,7 @@ import dataclasses
 import hmac
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from django.db import transaction
@@ -41,6 +41,18 @@ class Secrets(msgspec.Struct, omit_defaults=True):
     data: bytes | None = None
 
 
+class Asked(Protocol):
+    """A row that keeps what was asked for: options without secrets, and these sealed."""
+
+    @property
+    def options(self) -> Any:
+        """What ``dump_options`` returned."""
+
+    @property
+    def secrets(self) -> Any:
+        """What ``dump_secrets`` returned."""
+
+
 class NotResumable(Exception):
     """A run cannot be gone on with; the text says why."""
 
@@ -57,23 +69,33 @@ def create_run(
     source: str = "",
     parent: int | None = None,
     inputs: list[dict[str, Any]] | None = None,
+    job: tuple[int, str] | None = None,
 ) -> int:
     """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``.
 
-    ``inputs`` is what to read (``Inputs.dump``), None for what cannot be read again.
+    ``inputs`` is what to read (``Inputs.dump``), None for what cannot be read again. ``job`` is the id and name of the
+    job that the run is one of.
     """
     options = options or RunOptions()
-    literal = any(config.is_literal_secret(*pair) for pair in config.headers)
-    secrets = Secrets(config.headers if literal else None, options.data)
+    job_id, job_name = job or (None, "")
     run = Run.objects.create(
         label=clean_text(label)[:200],
         source=clean_text(source),
         options=dump_options(config, options),
         parent_id=parent,
         inputs=inputs,
-        secrets=seal(secrets) if secrets != Secrets() else None,
+        secrets=dump_secrets(config, options),
+        job_id=job_id,
+        job_name=job_name,
     )
     return run.pk
+
+
+def dump_secrets(config: FetchConfig, options: RunOptions) -> bytes | None:
+    """Return what must not be read from the options, sealed; None where there is no secret."""
+    literal = any(config.is_literal_secret(*pair) for pair in config.headers)
+    secrets = Secrets(config.headers if literal else None, options.data)
+    return seal(secrets) if secrets != Secrets() else None
 
 
 def expect_secrets(run: int) -> None:
@@ -110,8 +132,8 @@ def shown(config: FetchConfig, name: str, value: str) -> str:
     return REDACTED if config.is_literal_secret(name, value) else value
 
 
-def load_config(run: Run) -> FetchConfig:
-    """Return the configuration that a run was created with. Raises UnsealError, ConfigError."""
+def load_config(run: Asked) -> FetchConfig:
+    """Return the configuration that a run or a job was created with. Raises UnsealError, ConfigError."""
     options = {name: run.options[name] for name in CONFIG_FIELDS if name in run.options}
     sealed = _unsealed(run).headers
     options["headers"] = sealed if sealed is not None else tuple(tuple(pair) for pair in options["headers"])
@@ -120,7 +142,7 @@ def load_config(run: Run) -> FetchConfig:
     return FetchConfig(**options)
 
 
-def load_options(run: Run) -> RunOptions:
+def load_options(run: Asked) -> RunOptions:
     """Return the other options that a run was created with. Raises UnsealError, ConfigError."""
     options = {name: run.options[name] for name in _STORED if name in run.options}
     return RunOptions(data=_unsealed(run).data, **options)
@@ -134,7 +156,7 @@ def wiped_headers(run: Run) -> list[str]:
     return [name for name, value in run.options["headers"] if value == REDACTED and name.lower() in secret]
 
 
-def _unsealed(run: Run) -> Secrets:
+def _unsealed(run: Asked) -> Secrets:
     return unseal(bytes(run.secrets), Secrets) if run.secrets else Secrets()
 
 

@@ -72,7 +72,7 @@ POINTS = {
         Point("resume.loaded", "fetcher.store.plan:Planner.load", "after", frozenset({RESUMED})),
         Point("plan.before", "fetcher.store.plan:Planner.add", "before", _READING),
         Point("plan.written", "fetcher.store.lanes:ShardWriter.write", "after", _READING),
-        Point("plan.counted", "fetcher.store.plan:Planner._advance", "after", _READING),
+        Point("plan.counted", "fetcher.store.plan:RunPlan.advance", "after", _READING),
         Point("plan.after", "fetcher.store.plan:Planner.add", "after", _READING),
         Point("planned.before", "fetcher.store.runs:planned", "before", _READING),
         Point("planned.after", "fetcher.store.runs:planned", "after", _READING),

@@ -60,13 +60,13 @@ def manage(
 
 
 class Called:
-    """What fetch_urls printed and how it exited, called in this process."""
+    """What a command (fetch_urls) printed and how it exited, called in this process."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, command: str = "fetch_urls") -> None:
         out, err = io.StringIO(), io.StringIO()
         self.code: int | str | None = 0
         try:
-            call_command("fetch_urls", *arguments, stdout=out, stderr=err)
+            call_command(command, *arguments, stdout=out, stderr=err)
         except SystemExit as exc:
             self.code = exc.code
         except CommandError as exc:

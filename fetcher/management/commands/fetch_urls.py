@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from fetcher.bootstrap import ensure_database
+from fetcher.cli.calling import (
+    add_output_options,
+    add_source_options,
+    add_split_option,
+    add_workers_option,
+    inputs_from,
+)
 from fetcher.cli.command import TrawlCommand
-from fetcher.cli.execution import OUTPUTS, Execution, follow
+from fetcher.cli.execution import Execution, follow
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.cli.preview import show_plan
-from fetcher.cli.progress import STYLES
 from fetcher.cli.resuming import add_resume_option, is_resume, resume
 from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
 from fetcher.disk import shortage, urls_in
 from fetcher.engine.config import FetchConfig
-from fetcher.options import MAX_SPLIT, RunOptions
+from fetcher.options import RunOptions
 from fetcher.service import fetch_list
-from fetcher.sources import FORMATS, Input, Inputs, SourceError
+from fetcher.sources import Inputs, SourceError
 
 _EPILOG = """\
 examples:
@@ -50,9 +55,6 @@ exit codes:
 """
 
 
-_MOST_WORKERS = 64
-
-
 class Command(TrawlCommand):
     """Thin: read the call, hand it to the service, report."""
 
@@ -62,20 +64,7 @@ class Command(TrawlCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options of the design's contract that exist so far."""
-        parser.add_argument("urls", nargs="*", metavar="URL", help="URLs to fetch; a single - reads standard input")
-        parser.add_argument(
-            "--file",
-            metavar="PATH",
-            action="append",
-            default=[],
-            help="read URLs from a file, plain or gzip; - is standard input; repeatable",
-        )
-        parser.add_argument(
-            "--format",
-            choices=FORMATS,
-            default="auto",
-            help="what the files hold; auto: by name, then by content (default: auto)",
-        )
+        add_source_options(parser)
         parser.add_argument("--label", help="a name for the run, to find it by")
         parser.add_argument(
             "--plan",
@@ -85,37 +74,11 @@ class Command(TrawlCommand):
         add_resume_option(parser)
         add_retry_options(parser)
         group = parser.add_argument_group("processes")
-        group.add_argument(
-            "--workers",
-            metavar="N",
-            type=_number(_MOST_WORKERS),
-            default=1,
-            help="processes on this machine that share the run and its --concurrency (default: 1)",
-        )
-        group.add_argument(
-            "--split-hosts",
-            metavar="N",
-            type=_number(MAX_SPLIT),
-            help="let up to N processes ask one host at once, each up to --per-host; otherwise a host keeps only one "
-            "of them busy (default: 1)",
-        )
+        add_workers_option(group)
+        add_split_option(group)
         add_request_options(parser)
         add_fetch_options(parser)
-        group = parser.add_argument_group("output")
-        group.add_argument(
-            "--output",
-            choices=OUTPUTS,
-            default="summary",
-            help="on standard output: a summary, a JSON line for each result as it is saved, or one JSON document "
-            "at the end (default: summary). Progress and messages go to standard error",
-        )
-        group.add_argument(
-            "--progress",
-            choices=STYLES,
-            default="auto",
-            help="auto: a bar on a terminal, a line every few seconds elsewhere (default: auto)",
-        )
-        group.add_argument("--exit-zero", action="store_true", help="exit 0 although some URLs failed")
+        add_output_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Fetch, and exit with the code that says how it went."""
@@ -131,7 +94,7 @@ class Command(TrawlCommand):
         if options["plan"] and options["output"] == "ndjson":
             raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
-        inputs = _inputs(options["urls"], options["file"], options["format"])
+        inputs = inputs_from(options)
         ensure_database()
         try:
             entries = Inputs(inputs)
@@ -175,27 +138,3 @@ def _fetching(entries: Inputs, config: FetchConfig, run_options: RunOptions, opt
         control=control,
         workers=options["workers"],
     )
-
-
-def _inputs(urls: list[str], files: list[str], form: str) -> list[Input]:
-    """Return what is to be read, in order. Raises CommandError (usage)."""
-    if urls == ["-"]:
-        urls, files = [], [*files, "-"]
-    elif "-" in urls:
-        raise CommandError("- stands for standard input and must be the only positional argument", returncode=USAGE)
-    if files.count("-") > 1:
-        raise CommandError("standard input can be read only once", returncode=USAGE)
-    if not urls and not files:
-        raise CommandError(
-            "nothing to fetch: give URLs, --file PATH, or - to read standard input (see --help)", returncode=USAGE
-        )
-    return [*([Input.arguments(urls)] if urls else []), *(Input.file(path, form) for path in files)]
-
-
-def _number(most: int) -> Any:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:7]) <= most:
-            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, not {text[:100]!r}")
-        return int(text)
-
-    return read

@@ -161,10 +161,10 @@ class TestAfterAFailedTransaction:
     def broken(self, planner):
         """A planner whose transactions fail after the targets are stored, until ``heal`` is called."""
         planner.add(entries("http://a/1"))
-        real, planner.run = planner.run, -1
+        Run.objects.filter(pk=planner.run).update(planner=7)
 
         def heal() -> None:
-            planner.run = real
+            Run.objects.filter(pk=planner.run).update(planner=None)
 
         return planner, heal
 

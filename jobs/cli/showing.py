@@ -1,0 +1,88 @@
+"""Jobs as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TextIO
+from zoneinfo import ZoneInfo
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fetcher.cli.runs import print_runs, unusual_options
+from fetcher.cli.summary import print_parts
+from fetcher.cli.text import count, printable
+from jobs.models import JobRejectedLine
+from jobs.payloads import JobDetail, JobItem
+
+_REJECTED_SHOWN = 20
+_COLUMNS = ("job", "state", "targets", "schedule", "source")
+
+
+def print_jobs(stream: TextIO, jobs: Sequence[JobItem]) -> None:
+    """Print a table of jobs, a line each."""
+    table = _grid()
+    for name in _COLUMNS:
+        table.add_column(justify="right" if name == "targets" else "left", no_wrap=True)
+    table.add_row(*(Text(name, "bold") for name in _COLUMNS))
+    for job in jobs:
+        source = printable(job.source or "")
+        table.add_row(job.name, _state(job), count(job.targets), _schedule(job), Text(source[:40]))
+    print_parts(stream, [table])
+
+
+def print_job(stream: TextIO, job: JobDetail, list_id: int) -> None:
+    """Print all that is known of a job, with its last runs."""
+    table = _grid()
+    for name, text in _facts(job):
+        table.add_row(Text(name), Text(text))
+    parts: list[RenderableType] = [Text(f"Job {job.name}", "bold"), table]
+    if job.rejected:
+        parts.append(_rejected(job, list_id))
+    print_parts(stream, [*parts, *unusual_options(job.options)])
+    if job.runs:
+        stream.write("\n")
+        print_runs(stream, job.runs)
+    else:
+        stream.write(f"\nNo run yet: manage.py job run {job.name}\n")
+
+
+def _facts(job: JobDetail) -> list[tuple[str, str]]:
+    passed_over = f"{count(job.duplicates, 'duplicate')}, {count(job.rejected, 'rejected line')}"
+    zone = ZoneInfo(job.schedule.time_zone) if job.schedule and job.next_times else None
+    times = [f"{datetime.fromisoformat(time).astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for time in job.next_times]
+    return [
+        ("state", _state(job)),
+        ("targets", f"{count(job.targets)} ({passed_over})"),
+        ("source", printable(job.source or "")),
+        ("imported", job.imported_at[:16].replace("T", " ")),
+        ("schedule", _schedule(job)),
+        *([("due next", ", ".join(times))] if times else []),
+        ("overlap", job.overlap),
+        ("missed", job.missed),
+        *([("start jitter", f"{job.start_jitter_s} s")] if job.start_jitter_s else []),
+        ("kept", f"the last {count(job.retention.runs, 'run')}, and none over {count(job.retention.days, 'day')}"),
+    ]
+
+
+def _rejected(job: JobDetail, list_id: int) -> Text:
+    text = Text("Rejected lines of the import")
+    for line in JobRejectedLine.objects.filter(list=list_id).order_by("id")[:_REJECTED_SHOWN]:
+        text.append(f"\n{printable(f'{line.source}:{line.line}: {line.value!r} {line.reason}')}")
+    if job.rejected > _REJECTED_SHOWN:
+        text.append(f"\n… and {count(job.rejected - _REJECTED_SHOWN)} more")
+    return text
+
+
+def _state(job: JobItem) -> str:
+    return "enabled" if job.enabled else "paused"
+
+
+def _schedule(job: JobItem) -> str:
+    return job.schedule.text if job.schedule else "none"
+
+
+def _grid() -> Any:
+    return Table.grid(padding=(0, 2, 0, 0))
