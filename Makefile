@@ -39,13 +39,14 @@ serve: install
 	@$(BIN)/python manage.py serve
 
 # Everything runs on SQLite; then what touches a database runs again on PostgreSQL.
-PARALLEL = -n auto --dist loadfile
+# Three at once, for many of them wait; SELECT narrows them down: make test-sqlite SELECT='-m "not slow"'
+PARALLEL = -n 3 --dist loadfile
 TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
 
 test: test-sqlite test-postgres
 
 test-sqlite: $(VENV)/.test
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) $(SELECT)
 
 test-postgres: $(VENV)/.test
 	@if $(BIN)/python -m tests.support.postgres $(TEST_POSTGRES_URL); then \

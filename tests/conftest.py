@@ -22,14 +22,26 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("trawl")
 
+# They start processes, again and again. Begun first, they do not keep one core waiting for another at the end.
+_SLOW = (
+    "tests/test_examples.py",
+    "tests/fetcher/management/test_resume.py",
+    "tests/crash/test_poison.py",
+    "tests/fetcher/management/test_fetch_urls.py",
+    "tests/fetcher/test_outages.py",
+    "tests/fetcher/management/commands/test_serve.py",
+)
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whatever uses the database, so that ``-m database`` selects what must pass on each kind of it."""
+    """Mark what uses the database, which must pass on each kind of it, and what is slow, which is begun first."""
     for item in items:
+        if item.nodeid.startswith(_SLOW):
+            item.add_marker("slow")
         if item.get_closest_marker("django_db") or _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("database")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
