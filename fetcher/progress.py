@@ -160,7 +160,7 @@ class Progress:
     def correct(self, counts: Mapping[str, int]) -> None:
         """Take the run's own ``counts``: a worker that was killed could not tell of the last that it saved."""
         self.bytes = counts["bytes"]
-        self.statuses = Counter({status.value: counts[status.value] for status in Status})
+        self.statuses = +Counter({status.value: counts[status.value] for status in Status})
 
     def saved(self, tally: Tally) -> None:
         """Count results that were saved."""

@@ -81,9 +81,8 @@ class Reader:
     def typed(self, text: str) -> str:
         """Return an example with its hosts replaced; the same URL becomes the same everywhere."""
         text = _URL.sub(lambda match: self._url(match[0]), text).replace("http://127.0.0.1:8000", self.server)
-        text = re.sub(
-            r"\b(export_run|show|--run|--retry-failed) 12\b", r"\1 1", text
-        )  # the first run, and its first result
+        # The first run, and its first result.
+        text = re.sub(r"(?<!\w)(export_run|show|--run|--retry-failed) 12\b", r"\1 1", text)
         text = re.sub(r"\bresult 52224\b", "result 1024", text)
         text = re.sub(r"--resume 12\b", f"--resume {self.interrupted}", text)
         return re.sub(r"(?<!python )\bmanage\.py ", "python manage.py ", text)
