@@ -38,7 +38,8 @@ demo: install
 serve: install
 	@$(BIN)/python manage.py serve
 
-# Everything runs on SQLite; then what touches a database runs again on PostgreSQL.
+# Everything runs on SQLite; then what touches a database runs again on PostgreSQL, but for what only starts the same
+# commands once more.
 # Three at once, for many of them wait; SELECT narrows them down: make test-sqlite SELECT='-m "not slow"'
 PARALLEL = -n 3 --dist loadfile
 TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
@@ -50,7 +51,7 @@ test-sqlite: $(VENV)/.test
 
 test-postgres: $(VENV)/.test
 	@if $(BIN)/python -m tests.support.postgres $(TEST_POSTGRES_URL); then \
-		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest $(PARALLEL) -m database; \
+		DATABASE_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m pytest $(PARALLEL) -m "database and not slow"; \
 	elif [ -n "$$TRAWL_REQUIRE_SERVICES" ]; then exit 1; fi
 
 crash: $(VENV)/.test

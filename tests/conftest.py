@@ -25,10 +25,8 @@ hypothesis.settings.load_profile("trawl")
 # They start processes, again and again. Begun first, they do not keep one core waiting for another at the end.
 _SLOW = (
     "tests/test_examples.py",
-    "tests/fetcher/management/test_resume.py",
     "tests/crash/test_poison.py",
     "tests/fetcher/management/test_fetch_urls.py",
-    "tests/fetcher/test_outages.py",
     "tests/fetcher/management/commands/test_serve.py",
 )
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
