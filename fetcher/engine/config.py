@@ -149,7 +149,7 @@ def parse_count(name: str, text: str) -> int:
     """Read a whole number. Raises ConfigError."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
         raise ConfigError(name, f"must be a whole number, not {text!r}")
-    return int(text)
+    return int(text.strip())  # which takes off more than int does
 
 
 def parse_size(name: str, text: str) -> int:

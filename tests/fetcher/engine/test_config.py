@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fetcher.engine.config import (
@@ -115,6 +115,7 @@ class TestNumbers:
             parse_number("deadline", text)
 
     @given(st.text(max_size=30))
+    @example("0\x1f")
     def test_nothing_but_a_config_error_comes_of_wild_text(self, text: str) -> None:
         for read in (parse_size, parse_count, parse_number, parse_header):
             try:
