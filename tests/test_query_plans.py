@@ -18,9 +18,17 @@ RUNS, RESULTS = 4, 50_000
 
 @pytest.fixture(scope="module")
 def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[Filled]:
-    """Two hundred thousand results, gone again after the last test here."""
+    """Two hundred thousand results, gone again after the last test here.
+
+    Their references are checked here, and not, as they would be otherwise, anew at the end of each test.
+    """
     with django_db_blocker.unblock(), transaction.atomic():
-        yield fill(runs=RUNS, results=RESULTS)
+        found = fill(runs=RUNS, results=RESULTS)
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+        yield found
         transaction.set_rollback(True)
 
 
