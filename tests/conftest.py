@@ -25,6 +25,7 @@ hypothesis.settings.load_profile("trawl")
 # They start processes, again and again. Begun first, they do not keep one core waiting for another at the end.
 _SLOW = (
     "tests/test_examples.py",
+    "tests/test_main_job.py",
     "tests/crash/test_poison.py",
     "tests/fetcher/management/test_fetch_urls.py",
     "tests/fetcher/management/commands/test_serve.py",
