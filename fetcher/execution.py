@@ -84,6 +84,7 @@ class Execution:
         outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._meter, control=self._control)
         async with background(planning(feed)) as planned, background(self._renew()):
             self._control.listen(lambda: _cancel_once_stopped(planned, self._control))
+            # An iterator to its callers; the generator that it is has the aclose() that typing misses here.
             async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
                 async for outcome in outcomes:
                     feed.settle(outcome)

@@ -64,7 +64,7 @@ class TargetAdmin(ReadOnlyAdmin):
                 page_link("result", result.pk), page_link("run", result.run_id), badge(result.status),
                 result.http_status, result.error_kind, f"{result.started_at:%Y-%m-%d %H:%M:%S}",
                 milliseconds(result.elapsed_us / 1000), f"{result.bytes:,}",
-                {True: "yes", False: "no"}.get(result.changed),  # type: ignore[arg-type]
+                {True: "yes", False: "no", None: None}[result.changed],
             )
             for result in results
         ]  # fmt: skip

@@ -63,7 +63,9 @@ async def fetch_all(
     before it; RuntimeError only where a transport cancels the task that called it.
     """
     own = open_transport(config) if transport is None else None
-    runner = _Runner(targets, config, transport or own, meter or Meter(), control or Control())  # type: ignore[arg-type]
+    used = transport or own
+    assert used is not None
+    runner = _Runner(targets, config, used, meter or Meter(), control or Control())
     try:
         async with contextlib.aclosing(runner.outcomes()) as outcomes:
             async for outcome in outcomes:
