@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long check fix bench clean
+.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long cluster cluster-long check fix bench clean
 
 help:
 	@echo "make install   install into $(VENV), pinned by hash"
@@ -12,6 +12,7 @@ help:
 	@echo "make serve     answer http://127.0.0.1:8000/api/v1/"
 	@echo "make test      run the tests, on SQLite and on PostgreSQL where one answers"
 	@echo "make crash     kill real runs, 20 times, and check that nothing is lost (make crash-long: 240 times)"
+	@echo "make cluster   drain runs with two real clusters, kill some, restart Redis (make cluster-long: 20 times each)"
 	@echo "make check     lint, types and import contracts"
 	@echo "make fix       format, and mend what can be mended"
 	@echo "make bench     measure, and print ratios"
@@ -59,6 +60,12 @@ crash: $(VENV)/.test
 
 crash-long: $(VENV)/.test
 	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.crash --kills 240 --signals 50 $(CRASH)
+
+cluster: $(VENV)/.test
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.cluster $(CLUSTER)
+
+cluster-long: $(VENV)/.test
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.cluster --long $(CLUSTER)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

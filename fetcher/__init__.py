@@ -3,7 +3,8 @@
 Floors, top to bottom (imports go downward only)::
 
     management/commands, api     how people and programs come in
-    service                      the use case: engine and store joined
+    service, queueing, slices    the use cases: fetched here; planned here, fetched by the cluster, slice by slice
+    lead, execution, feed, sink  a run from its beginning to its end; one process's work on it
     store, payloads              all writes; the shapes that readers get
     models                       the tables
     sources                      input formats

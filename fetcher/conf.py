@@ -34,6 +34,10 @@ class Settings:
 
     api_access: Access = "login"
     """Who may read: ``login`` a logged-in session, ``loopback`` whoever asks from this machine."""
+    api_max_urls: int = 10_000
+    """URLs in one call that starts a run."""
+    api_max_bytes: int = 4 * 2**20
+    """Bytes of its body."""
     body_storage: str = "default"
     """The alias in ``STORAGES`` that keeps large bodies."""
     body_file_threshold: int = 2**20
@@ -54,15 +58,21 @@ class Settings:
     """Seconds that a run waits for a database that is away or locked; 0: it does not wait."""
     disk_reserve: int = 64 * 2**20
     """Bytes of free disk below which no run begins or goes on; 0: nobody looks."""
-
+    dispatcher: str = ""
+    """The dotted path of what wakes the cluster's workers (``fetcher.dispatch``); empty: there is no cluster."""
+    run_workers: int = 8
+    """Workers of the cluster that may be on one run at once."""
     grace: float = 10.0
     """Seconds that requests in flight have to finish once a run is interrupted."""
 
     def __post_init__(self) -> None:
         check_seconds("grace", self.grace, zero=True)
+        for name in ("api_max_urls", "api_max_bytes"):
+            check_count(name, getattr(self, name), least=1)
         check_count("body_file_threshold", self.body_file_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
+        check_count("run_workers", self.run_workers, least=1)
         check_count("page_limit", self.page_limit, least=1)
         check_seconds("database_patience", self.database_patience, zero=True)
         check_count("disk_reserve", self.disk_reserve, least=0)
@@ -136,12 +146,16 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "max_retry_after": parse_number,
     "look_ahead": parse_count,
     "api_access": _access,
+    "api_max_urls": parse_count,
+    "api_max_bytes": parse_size,
     "body_storage": _text,
     "body_file_threshold": parse_size,
     "fanout_max_urls": parse_count,
     "fanout_deadline": parse_number,
     "list_environment": lambda _, text: frozenset(_list(text)),
     "page_limit": parse_count,
+    "dispatcher": _text,
+    "run_workers": parse_count,
     "grace": parse_number,
     "keep_body": _yes_or_no,
     "conditional": _yes_or_no,
@@ -151,7 +165,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 
 
 _LISTS = frozenset({"allowed_networks", "secret_headers", "list_environment"})
-_TEXTS = _LISTS | {"user_agent", "api_access", "body_storage"}
+_TEXTS = _LISTS | {"user_agent", "api_access", "body_storage", "dispatcher"}
 """What has no other form than text, once lists are joined."""
 
 

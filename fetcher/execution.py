@@ -19,6 +19,7 @@ from fetcher.engine.runner import Meter, fetch_all
 from fetcher.extraction import parse_extract
 from fetcher.feed import LaneFeed
 from fetcher.options import RunOptions
+from fetcher.pausing import SharedPauses
 from fetcher.sink import Saved, Sink
 from fetcher.store import leases, runs
 from fetcher.store.record import Recorder
@@ -26,12 +27,20 @@ from fetcher.writer import Writer
 
 log = logging.getLogger(__name__)
 
+LOOK = 1.0
+"""Seconds between two looks whether the run was cancelled."""
+CUT = 2.0
+"""Seconds that requests in flight have to finish once it was."""
+
 
 class Execution:
     """The work of one registered worker on one run.
 
     ``saved`` hears of every batch that was recorded. Once the ``control`` stops it, what is in flight is finished and
-    saved; when cancelled, what was fetched is saved and the rest is left.
+    saved; when cancelled, what was fetched is saved and the rest is left. It stops by itself when the run is cancelled.
+
+    With ``patience`` (seconds) it is a slice of the work that others go on with: it does not wait for lanes that others
+    have, it uses its part of the concurrency only, and what waits for another attempt is put down for the next.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class Execution:
         meter: Meter,
         saved: Saved,
         transport: httpx.AsyncBaseTransport | None = None,
+        patience: float | None = None,
     ) -> None:
         self._run = run
         self._worker = worker
@@ -58,20 +68,54 @@ class Execution:
         self._meter = meter
         self._saved = saved
         self._transport = transport
+        self._patience = patience
+        self._feed: LaneFeed | None = None
 
     async def work(self, planning: Callable[[LaneFeed], Coroutine[Any, Any, None]]) -> None:
         """Work until nothing of the run is left. ``planning`` runs beside it and tells the feed of new shards.
 
         Raises what the planning raised, once what was accepted is fetched; DatabaseError.
         """
+        working = asyncio.ensure_future(self._work(planning))
+        cut = False
+
+        def end() -> None:
+            nonlocal cut
+            cut = True
+            working.cancel()
+
+        async with background(self._obey(end)):
+            try:
+                await working
+            except asyncio.CancelledError:
+                if not cut:
+                    raise
+
+    async def _obey(self, end: Callable[[], None]) -> None:
+        """Stop when somebody cancels the run; what is in flight has a moment to finish."""
+        while not await self._writer(runs.is_cancelled, self._run):
+            await asyncio.sleep(LOOK)
+        self._control.stop()
+        await asyncio.sleep(CUT)
+        end()
+
+    async def release_idle(self) -> None:
+        """Give up, once it was stopped, the lanes of which nothing is in flight."""
+        if self._feed is not None:
+            await self._writer(self._feed.release_idle)
+
+    async def _work(self, planning: Callable[[LaneFeed], Coroutine[Any, Any, None]]) -> None:
         options = self._options
-        feed = LaneFeed(
+        sliced = self._patience is not None
+        feed = self._feed = LaneFeed(
             self._run,
             self._worker,
             self._config,
             self._writer,
             runs.variant_of(self._config),
             conditional=options.conditional,
+            sharers=self._control.share if sliced else lambda count: None,
+            patience=self._patience,
         )
         recorder = Recorder(
             self._run,
@@ -81,16 +125,33 @@ class Execution:
             keep_bodies=options.keep_body,
         )
         sink = Sink(recorder, feed, self._writer, self._disk, self._saved)
-        outcomes = fetch_all(feed, self._config, transport=self._transport, meter=self._meter, control=self._control)
-        async with background(planning(feed)) as planned, background(self._renew()):
-            self._control.listen(lambda: _cancel_once_stopped(planned, self._control))
+        pauses = SharedPauses(self._writer, self._control, self._config.max_retry_after)
+        await pauses.look()
+        outcomes = fetch_all(
+            feed,
+            self._config,
+            transport=self._transport,
+            meter=self._meter,
+            control=self._control,
+            left=feed.left if sliced else None,
+            paused=pauses.told,
+        )
+        async with (
+            background(planning(feed)) as planned,
+            background(self._renew()),
+            background(pauses.keep_looking()),
+        ):
+            self._control.listen(lambda: cancel_once_stopped(planned, self._control))
             # An iterator to its callers; the generator that it is has the aclose() that typing misses here.
             async with contextlib.aclosing(outcomes), sink:  # type: ignore[type-var]
                 async for outcome in outcomes:
                     feed.settle(outcome)
                     await sink.add(outcome)
-            if not self._control.stopped:
+            if not (self._control.stopped or sliced):  # others go on with what is planned after a slice
                 await planned
+        await pauses.save()
+        if sliced:
+            await self._writer(feed.release_idle)
 
     async def _renew(self) -> None:
         """Renew the lease, and send nothing while that has not worked for too long."""
@@ -115,7 +176,8 @@ class Execution:
             self._control.go_on()
 
 
-def _cancel_once_stopped(planning: asyncio.Task[None], control: Control) -> None:
+def cancel_once_stopped(planning: asyncio.Task[None], control: Control) -> None:
+    """Cancel a task where the control was stopped."""
     if control.stopped:
         planning.cancel()
 

@@ -9,15 +9,17 @@ more than its share, and gives back what is more than its own.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
-from fetcher.engine.types import Headers, Outcome, Target
+from fetcher.engine.types import Headers, Outcome, Target, Tried
 from fetcher.lane import Lane
-from fetcher.store import leases, shards
+from fetcher.store import leases, shards, waiting
 from fetcher.store.leases import HeldLane, Watch
 from fetcher.store.shards import Place, Slot
 from fetcher.suspects import Suspects
@@ -34,7 +36,10 @@ _PARTS = 32
 class LaneFeed:
     """The targets of one run's lanes, for one worker. Iterate over it once.
 
-    Without ``conditional`` no target has validators.
+    Without ``conditional`` no target has validators. ``sharers`` hears how many workers, this one included, share the
+    lanes. With ``patience`` the iteration ends when there was nothing to send for so many seconds although lanes are
+    left, because others that are alive have them and none is due to this one; without it they are waited for, since a
+    worker may end.
 
     ``planned`` says that more may have been planned, ``end_of_plan`` that nothing will be; both wake the iteration.
     ``settle`` must be called with every outcome, and ``recorded`` or ``drop`` once it is known what became of it.
@@ -49,19 +54,28 @@ class LaneFeed:
         variant_of: Callable[[Headers], bytes],
         *,
         conditional: bool = True,
+        sharers: Callable[[int], None] = lambda count: None,
+        patience: float | None = None,
     ) -> None:
         self._run = run
         self._worker = worker
         self._writer = writer
         self._variant_of = variant_of
         self._conditional = conditional and not CONDITIONAL_HEADERS & {name.lower() for name, _ in config.headers}
+        self._sharers = sharers
+        self._patience = patience
         self._per_host = config.per_host
+        self._host_delay = config.host_delay
         self._window = config.concurrency * config.look_ahead
         self._watch = Watch()
         self._lanes: dict[int, Lane] = {}
+        self._tried: dict[int, Tried] = {}
+        self._put_down: list[tuple[Place, Tried]] = []
         self._turn: deque[Lane] = deque()
         self._suspects = Suspects(worker, writer)
         self._elsewhere = 0
+        self._fellows = 0
+        self._doubtful = False
         self._news = asyncio.Event()
         self._stale = True
         self._due = False
@@ -82,33 +96,83 @@ class LaneFeed:
         """Note that the engine is done with a target, so that its lane may send another."""
         lane = self._lanes[place_of(outcome).lane]
         lane.settled += 1
+        lane.asked = True
         self._suspects.settle(outcome)
         self._news.set()
 
     async def __aiter__(self) -> AsyncIterator[Target]:
         ticking = asyncio.create_task(self._tick())
+        clock = asyncio.get_running_loop().time
+        busy_at = clock()
         try:
             while True:
                 if self._due:
                     self._due = False
-                    await self._writer(self._look)
+                    await self._look_around()
                 target = None if self._suspects.alone else self._next()
                 if target is None and self._suspects.lanes:
                     target = await self._next_suspect()
                 if target is not None:
                     yield target
+                    busy_at = clock()
                 elif self._stale:
                     self._stale = False
-                    await self._writer(self._look)
+                    await self._look_around()
                 elif self._hungry():
                     await self._writer(self._refill)
-                elif self._ended and not self._elsewhere and all(lane.empty for lane in self._lanes.values()):
+                elif self._is_over(clock() - busy_at):
                     return
                 else:
+                    if not self._idle:
+                        busy_at = clock()
                     self._news.clear()
                     await self._news.wait()
         finally:
             ticking.cancel()
+
+    async def _look_around(self) -> None:
+        await self._writer(self._look)
+        # More workers than lanes that they could have: the others send nothing.
+        self._sharers(1 + min(self._fellows, self._elsewhere))
+
+    def _is_over(self, idle: float) -> bool:
+        """Whether nothing will come any more, or nothing came for too many seconds."""
+        if self._ended and not self._elsewhere and all(lane.empty for lane in self._lanes.values()):
+            return True
+        return self._patience is not None and self._idle and idle >= self._patience
+
+    @property
+    def _idle(self) -> bool:
+        """Whether this worker has nothing left of its own, and nothing to expect.
+
+        Lanes that are its part are given back by others as soon as nothing of them is under way, which may take long.
+        """
+        expecting = self._doubtful or self._elsewhere > self._fellows
+        return not expecting and not any(lane.under_way or not lane.empty for lane in self._lanes.values())
+
+    def left(self, target: Target, tried: Tried | None) -> None:
+        """Take back a target that the engine was given and has no outcome of."""
+        place = target.key
+        assert isinstance(place, Place)
+        lane = self._lanes[place.lane]
+        lane.sent -= 1
+        if tried is not None and (target.tried is None or len(tried.attempts) > len(target.tried.attempts)):
+            lane.asked = True
+        if tried is not None:
+            self._put_down.append((place, tried))
+
+    def release_idle(self) -> None:
+        """Give up the lanes of which nothing is under way, once the iteration has ended. In the writer thread.
+
+        What was tried of targets that wait is saved for whoever has their lanes next.
+        """
+        put_down = self._put_down.copy()  # the event loop's thread may add to it
+        waiting.put_down(
+            [(place.result, place.lane, tried) for place, tried in put_down if not self._lanes[place.lane].lost]
+        )
+        del self._put_down[: len(put_down)]  # only now, for a call that failed is made again
+        going = [lane for lane in self._lanes.values() if not lane.lost and not lane.under_way]
+        self._let_go(going)
 
     async def _tick(self) -> None:
         while True:
@@ -132,14 +196,14 @@ class LaneFeed:
         return max(1, self._window // max(lanes, _PARTS), min(self._per_host, self._window // (lanes + 1)))
 
     def _next(self) -> Target | None:
-        allowance = self._allowance()
+        allowance, now = self._allowance(), time.monotonic()
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
             if lane.empty or lane.careful or lane.leaving:
                 lane.listed = False
                 continue
             self._turn.append(lane)
-            if lane.ready and lane.may_send(allowance):
+            if lane.ready and lane.may_send(allowance) and lane.open_at <= now:
                 lane.sent += 1
                 return lane.ready.popleft()
         return None
@@ -158,7 +222,8 @@ class LaneFeed:
     def _look(self) -> None:
         """See which lanes and shards there are now."""
         holding = leases.hold_lanes(self._run, self._worker, self._watch)
-        self._elsewhere = max(0, holding.elsewhere)
+        self._elsewhere, self._fellows = max(0, holding.elsewhere), holding.fellows
+        self._doubtful = holding.doubtful
         held = {lane.id: lane for lane in holding.lanes}
         for pk in self._give_back(held, len(held) - holding.share):
             del held[pk]
@@ -166,17 +231,27 @@ class LaneFeed:
         for pk, row in held.items():
             lane = self._lanes.get(pk)
             if lane is None or (lane.lost and not lane.under_way):
-                self._lanes[pk] = Lane(row, careful=row.careful)
+                self._lanes[pk] = Lane(row, careful=row.careful, open_at=self._open_at(row))
             elif lane.lost:  # taken again before the outcomes of the first time are in: not yet
                 self._elsewhere += 1
         for pk, lane in self._lanes.items():
             if pk not in held and not lane.empty:  # taken over, or given back by a call whose answer was lost
                 lane.lost = True
         self._forget(held)
+        fresh = [pk for pk in held if not self._lanes[pk].known]
+        self._tried.update(waiting.of_lanes(fresh))
+        for pk in fresh:
+            self._lanes[pk].known = True
         self._find_shards([lane for pk in held if not (lane := self._lanes[pk]).lost])
         # In the same call: while planning goes on there are new shards after every call, and they must not keep those
         # that are known from being sent.
         self._refill()
+
+    def _open_at(self, row: HeldLane) -> float:
+        """Return from when on another's host delay is over (monotonic); a clock that was set makes it no longer."""
+        if not self._host_delay or row.asked is None:
+            return 0.0
+        return time.monotonic() + self._host_delay - max(0.0, row.asked)
 
     def _find_shards(self, lanes: list[Lane]) -> None:
         ended = self._ended
@@ -210,11 +285,16 @@ class LaneFeed:
         for lane in sorted(staying, key=lambda lane: lane.under_way)[: max(0, surplus - len(leaving))]:
             lane.leaving = True
         going = [lane for lane in lanes if lane.leaving and not lane.under_way]
-        if going:
-            leases.give_back(self._worker, [lane.held.id for lane in going])
-            for lane in going:
-                lane.lost = True
+        self._let_go(going)
         return [lane.held.id for lane in going]
+
+    def _let_go(self, going: Sequence[Lane]) -> None:
+        if not going:
+            return
+        asked = [lane.held.id for lane in going if lane.asked] if self._host_delay else []
+        leases.give_back(self._worker, [lane.held.id for lane in going], asked=asked)
+        for lane in going:
+            lane.lost = True
 
     def _forget(self, held: dict[int, HeldLane]) -> None:
         """Drop what is kept of lanes that are done with, or somebody else's by now."""
@@ -242,7 +322,11 @@ class LaneFeed:
             assert isinstance(place, Place)
             lane = self._lanes[place.lane]
             lane.slots.popleft()
-            lane.ready.append(target)
+            lane.ready.append(self._taken_up(target, place))
+
+    def _taken_up(self, target: Target, place: Place) -> Target:
+        tried = self._tried.pop(place.result, None)
+        return target if tried is None else dataclasses.replace(target, tried=tried)
 
     def finished_shards(self, outcomes: Iterable[Outcome]) -> list[int]:
         """Return the shards of which these outcomes, which are about to be recorded, are the last."""

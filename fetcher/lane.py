@@ -19,7 +19,8 @@ class Lane:
     ``sent`` counts targets that were handed to the engine, ``settled`` those that the engine is done with and ``kept``
     those whose outcome was recorded, or thrown away since the lane was lost. The event loop's thread counts the first
     two and the writer's the third, so that none is counted by both. A lane that is ``leaving`` is fed no more: another
-    worker is to have it once nothing of it is under way.
+    worker is to have it once nothing of it is under way. One is ``known`` once it was looked through. Nothing of it is
+    sent before ``open_at`` (monotonic seconds); ``asked`` says that something was.
     """
 
     held: HeldLane
@@ -35,6 +36,9 @@ class Lane:
     leaving: bool = False
     listed: bool = False
     careful: bool = False
+    known: bool = False
+    open_at: float = 0.0
+    asked: bool = False
 
     def add_shard(self, shard: int) -> None:
         """Take a shard that was not known; the one of a suspect goes first."""

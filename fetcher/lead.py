@@ -148,18 +148,21 @@ class Lead:
 
     async def _plan(self, feed: LaneFeed, team: Team) -> None:
         try:
-            if self._failures:
-                planner = await self._writer(RetryPlanner, self._run, self._worker, split=self._options.split_hosts)
-                await plan_failures(planner, feed, writer=self._writer, progress=self._progress)
-            elif self._entries is not None:
-                await self._plan_entries(self._entries, feed)
-            else:
-                self._progress.planned = self._lost is None
+            await self._plan_all(feed.planned)
         finally:
             feed.end_of_plan()
             team.end_of_plan()
 
-    async def _plan_entries(self, entries: Iterable[Entry], feed: LaneFeed) -> None:
+    async def _plan_all(self, planned: Callable[[], None]) -> None:
+        if self._failures:
+            planner = await self._writer(RetryPlanner, self._run, self._worker, split=self._options.split_hosts)
+            await plan_failures(planner, planned, writer=self._writer, progress=self._progress)
+        elif self._entries is not None:
+            await self._plan_entries(self._entries, planned)
+        else:
+            self._progress.planned = self._lost is None
+
+    async def _plan_entries(self, entries: Iterable[Entry], planned: Callable[[], None]) -> None:
         planner = Planner(
             self._run,
             self._worker,
@@ -171,7 +174,7 @@ class Lead:
         await plan_entries(
             with_defaults(iter(entries), method=self._options.method, data=self._options.data),
             planner,
-            feed,
+            planned,
             writer=self._writer,
             disk=self._disk,
             progress=self._progress,
@@ -183,8 +186,8 @@ class Lead:
     def _begin(self, create: Callable[[], int]) -> None:
         with transaction.atomic():  # a run without a worker would look like one that waits for its turn
             run = create()
-            worker = leases.register_worker(run)
-            runs.start(run, worker)
+            worker = self._register(run)
+            self._start(run, worker)
         self._run, self._worker = run, worker
         if self._entries is None and not self._failures:
             self._progress.take_up(runs.counts(run), duplicates=0, rejected=0)
@@ -192,10 +195,11 @@ class Lead:
     def _take_up(self, run: int) -> Resumed:
         row = Run.objects.get(pk=run)
         self._config, self._options = runs.load_config(row), runs.load_options(row)
-        check_environment(self._config.headers)
+        self._check(self._config)
         with transaction.atomic():
-            worker = leases.register_worker(run)
-            runs.resume(run, worker)
+            worker = self._register(run)
+            self._claim(run, worker)
+            self._start(run, worker)
         self._run, self._worker = run, worker
         self._progress.take_up(runs.counts(run), duplicates=row.duplicates, rejected=row.rejected)
         lost = ""
@@ -215,6 +219,18 @@ class Lead:
                 "Fetch the rest of it as a new run"
             )
         return found
+
+    def _check(self, config: FetchConfig) -> None:
+        check_environment(config.headers)
+
+    def _claim(self, run: int, worker: int) -> None:
+        runs.resume(run, worker)
+
+    def _register(self, run: int) -> int:
+        return leases.register_worker(run)
+
+    def _start(self, run: int, worker: int) -> None:
+        runs.start(run, worker)
 
     def _saved(self, ids: list[int], tally: Tally) -> None:
         self._listener.recorded(ids)  # first: it reads the database and may be repeated, counting must not be

@@ -38,7 +38,7 @@ _BODY_KEPT = Q(representation__body__content__isnull=False) | ~Q(representation_
 
 RUN_FIELDS = (
     "id", "label", "shown_state", "job_name", "source", "created_at", "started_at", "finished_at", "duplicates",
-    "rejected", "options",
+    "rejected", "error", "options",
 )  # fmt: skip
 """What ``.with_shown_state().values(*RUN_FIELDS)`` must ask for, so that a row makes a ``RunItem``."""
 
@@ -137,7 +137,11 @@ class ResultDetail(ResultItem, frozen=True):
 
 
 class RunItem(msgspec.Struct, frozen=True):
-    """A run. ``total`` counts accepted targets, ``pending`` those without a result; ``bytes`` are decoded bytes."""
+    """A run.
+
+    ``total`` counts accepted targets, ``pending`` those without a result; ``bytes`` are decoded bytes. ``error`` says
+    why a failed run cannot be gone on with, and is null for any other.
+    """
 
     id: int
     label: str | None
@@ -156,6 +160,7 @@ class RunItem(msgspec.Struct, frozen=True):
     duplicates: int
     rejected: int
     bytes: int
+    error: str | None
     options: dict[str, Any]
 
 
@@ -346,6 +351,7 @@ def run_item(row: Mapping[str, Any], counters: Mapping[str, int]) -> RunItem:
         duplicates=row["duplicates"],
         rejected=row["rejected"],
         bytes=count["bytes"],
+        error=row["error"] or None,
         options=row["options"],
     )
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from fetcher.disk import DiskWatch
-from fetcher.feed import LaneFeed
 from fetcher.progress import Progress
 from fetcher.reading import BufferedReader
 from fetcher.sources import Entry
@@ -21,7 +20,7 @@ from fetcher.writer import Writer
 async def plan_entries(
     entries: Iterable[Entry],
     planner: Planner,
-    feed: LaneFeed,
+    planned: Callable[[], None],
     *,
     writer: Writer,
     disk: DiskWatch,
@@ -30,7 +29,8 @@ async def plan_entries(
 ) -> None:
     """Plan all entries, batch by batch, and note that the source was read to its end.
 
-    Raises SourceError once everything before it is planned, PlanLost, DatabaseError, DiskNearlyFull.
+    ``planned`` hears of every batch that is accepted. Raises SourceError once everything before it is planned,
+    PlanLost, DatabaseError, DiskNearlyFull.
     """
     reader = BufferedReader(entries)
     try:
@@ -40,7 +40,7 @@ async def plan_entries(
                 if entry.target is None:
                     rejected(entry)
             await writer(_note, planner, partial(planner.add, batch), progress)
-            feed.planned()
+            planned()
             await asyncio.sleep(0)  # let the feed have the writer first: what is planned should be fetched
         await writer(runs.planned, planner.run)
         progress.planned = True
@@ -48,10 +48,12 @@ async def plan_entries(
         reader.stop()
 
 
-async def plan_failures(planner: RetryPlanner, feed: LaneFeed, *, writer: Writer, progress: Progress) -> None:
+async def plan_failures(
+    planner: RetryPlanner, planned: Callable[[], None], *, writer: Writer, progress: Progress
+) -> None:
     """Plan the failures of another run. Raises SourceError where that is gone, PlanLost, DatabaseError."""
     while await writer(_note, planner, planner.add_more, progress):
-        feed.planned()
+        planned()
         await asyncio.sleep(0)
     await writer(runs.planned, planner.run)
     progress.planned = True

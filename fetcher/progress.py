@@ -87,7 +87,9 @@ class Progress:
     """Counts of saved results, and what is going on. Times are monotonic seconds.
 
     ``earlier`` are results that a run which is resumed had before. ``processes`` are the ids of the other processes
-    that work for this one, by their numbers, as ``elsewhere`` is what they do.
+    that work for this one, by their numbers, as ``elsewhere`` is what they do. ``workers`` is how many of the cluster's
+    are on the run, None for one that is fetched here. ``known`` says whether retries and unchanged bytes are: they are
+    not among a run's counters.
     """
 
     run: int = 0
@@ -104,6 +106,8 @@ class Progress:
     elsewhere: dict[int, Elsewhere] = field(default_factory=dict)
     processes: dict[int, int] = field(default_factory=dict)
     work: RemainingWork | None = None
+    workers: int | None = None
+    known: bool = True
     _best_rate: float = 0.0
     _window: tuple[float, int] = (0.0, 0)
     _hosts: dict[str, HostTimes] = field(default_factory=dict)
@@ -161,6 +165,13 @@ class Progress:
         """Take the run's own ``counts``: a worker that was killed could not tell of the last that it saved."""
         self.bytes = counts["bytes"]
         self.statuses = +Counter({status.value: counts[status.value] for status in Status})
+
+    def looked(self, counts: Mapping[str, int], workers: int) -> None:
+        """Take what the database says of a run that the cluster fetches."""
+        self.correct(counts)
+        self.accepted = max(self.accepted, counts["planned"])  # these may be a little old
+        self.work, self.workers = None, workers
+        self._measure()
 
     def saved(self, tally: Tally) -> None:
         """Count results that were saved."""

@@ -8,6 +8,7 @@ given up.
 from __future__ import annotations
 
 import dataclasses
+import time
 
 from fetcher.engine.types import Outcome, Target
 from fetcher.lane import Lane
@@ -43,7 +44,8 @@ class Suspects:
         """Return the next target, None where one is out or there is none. ``idle``: nothing at all is under way."""
         if self._out is not None:
             return None
-        lane = next((lane for lane in self.lanes if lane.ready and not lane.lost), None)
+        now = time.monotonic()
+        lane = next((lane for lane in self.lanes if lane.ready and not lane.lost and lane.open_at <= now), None)
         if lane is None:
             self.alone = False
             return None

@@ -1,8 +1,10 @@
-"""The admin page of jobs: to look at, to pause and to resume."""
+"""The admin page of jobs: to look at, to run on the cluster, to pause and to resume."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -14,10 +16,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fetcher.admin.base import NOTHING, ReadOnlyAdmin, badge, number, page_link, table
+from fetcher.disk import DiskNearlyFull
+from fetcher.dispatch import DispatchError
+from fetcher.engine.config import ConfigError
 from fetcher.models import Run
-from fetcher.payloads import run_items, timestamp
-from jobs import payloads, store
+from fetcher.payloads import run_items
+from fetcher.secrets import UnsealError
+from jobs import firing, payloads, store
 from jobs.models import Job
+from jobs.store import JobError
 
 REJECTED = 20
 """Rejected lines that the page of a job shows."""
@@ -25,10 +32,10 @@ REJECTED = 20
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    """Lists jobs from the newest. Commands change them; here they are paused and resumed."""
+    """Lists jobs from the newest. Commands change them; here they are run, paused and resumed."""
 
-    actions = ("pause", "resume")
-    list_display = ("name", "enabled", "schedule_text", "targets", "created_at", "updated_at")
+    actions = ("run_now", "pause", "resume")
+    list_display = ("name", "enabled", "schedule_text", "due_next", "targets", "updated_at")
     list_display_links = ("name",)
     list_filter = ("enabled",)
     list_select_related = ("list",)
@@ -36,7 +43,8 @@ class JobAdmin(ReadOnlyAdmin):
     search_help_text = "A job's number, or its whole name."
     fields = (
         "name", "enabled", "schedule_text", "next_times", "overlap", "missed", "start_jitter", "keep_runs", "keep_days",
-        "source", "targets", "duplicates", "rejected_table", "runs_table", "options_table", "created_at", "updated_at",
+        "source", "targets", "duplicates", "rejected_table", "firings_table", "runs_table", "options_table",
+        "created_at", "updated_at",
     )  # fmt: skip
     readonly_fields = fields
 
@@ -51,9 +59,24 @@ class JobAdmin(ReadOnlyAdmin):
         return by_name if key is None else queryset.filter(pk=key) | by_name
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Whether somebody may pause and resume."""
+        """Whether somebody may run, pause and resume."""
         user = request.user
         return user.is_active and user.has_perm("jobs.change_job")
+
+    @admin.action(description="Run the selected jobs now, on the cluster", permissions=["operate"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Begin a run of each, as the command does: also where the job is paused."""
+        for job in queryset.defer(None):
+            try:
+                run = firing.run_now(job)
+            except (JobError, ConfigError, UnsealError, DiskNearlyFull) as exc:
+                self.message_user(request, f"Job {job.name}: {exc}", messages.WARNING)
+            except DispatchError as exc:
+                self.message_user(request, f"Nothing was begun: {exc}", messages.ERROR)
+                return
+            else:
+                text = format_html("Job {}: {} was begun", job.name, page_link("run", run, f"run {run}"))
+                self.message_user(request, text, messages.SUCCESS)
 
     @admin.action(description="Pause the selected jobs", permissions=["operate"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -74,10 +97,15 @@ class JobAdmin(ReadOnlyAdmin):
         """Say when it is due."""
         return payloads.schedule_text(job)
 
-    @admin.display(description="due next")
+    @admin.display(description="due next (UTC)")
+    def due_next(self, job: Job) -> str:
+        """Show the next time."""
+        return _times(payloads.due(job, timezone.now(), 1))
+
+    @admin.display(description="due next (UTC)")
     def next_times(self, job: Job) -> str:
         """Show the next times."""
-        return ", ".join(timestamp(time) for time in payloads.due(job, timezone.now())) or NOTHING
+        return _times(payloads.due(job, timezone.now()))
 
     @admin.display(description="source")
     def source(self, job: Job) -> str:
@@ -103,6 +131,15 @@ class JobAdmin(ReadOnlyAdmin):
             return shown
         return format_html('{}<p class="trawl-note">{} in all.</p>', shown, f"{job.list.rejected:,}")
 
+    @admin.display(description="last firings")
+    def firings_table(self, job: Job) -> SafeString | str:
+        """Show when it was due last, and what became of that."""
+        rows = [
+            (x.intended_at[:16].replace("T", " "), badge(x.state), x.run and page_link("run", x.run), x.reason)
+            for x in payloads.firing_items(job)
+        ]
+        return table(("due (UTC)", "what became of it", "run", "why"), rows)
+
     @admin.display(description="last runs")
     def runs_table(self, job: Job) -> SafeString | str:
         """Show its last runs."""
@@ -120,3 +157,7 @@ class JobAdmin(ReadOnlyAdmin):
         """Show the options, which are stored without secrets."""
         rows = ((name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(job.options.items()))
         return table(("option", "value"), rows)
+
+
+def _times(times: Iterable[datetime]) -> str:
+    return ", ".join(f"{time:%Y-%m-%d %H:%M}" for time in times) or NOTHING

@@ -1,4 +1,4 @@
-"""The tables. Only ``jobs.store`` and ``jobs.lists`` write them.
+"""The tables. Only ``jobs.store`` and ``jobs.lists`` write the first four, the queue's own code the others.
 
 The targets themselves are the fetcher's, stored once; a list has their ids, in the payloads that a run's shards have.
 """
@@ -129,3 +129,63 @@ class Job(models.Model):
         self.weekday = schedule.weekday
         self.cron = schedule.cron
         self.time_zone = schedule.time_zone
+
+
+class FiringState(models.TextChoices):
+    """What became of a firing."""
+
+    RAN = "ran"
+    SKIPPED = "skipped"
+    WAITING = "waiting"
+    MISSED = "missed"
+    FAILED = "failed"
+
+
+class Firing(models.Model):
+    """A time at which a job was due, and what became of it: at most one run, however often the queue says so.
+
+    ``state``: a run was begun; it was skipped, or waits, since another run was in progress (or the queue is away); it
+    came too late; or nothing could be begun. ``at`` is when that was decided, ``reason`` says why.
+    """
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="firings", db_index=False)
+    intended_at = models.DateTimeField()
+    at = models.DateTimeField(default=timezone.now)
+    state = models.CharField(max_length=8, choices=FiringState.choices)
+    # No constraint: runs are pruned without looking here.
+    run = models.BigIntegerField(null=True)
+    reason = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "intended_at"], name="jobs_firing_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["job"], condition=models.Q(state="waiting"), name="jobs_firing_waits"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} at {self.intended_at:%Y-%m-%d %H:%M:%S}"
+
+
+class Cluster(models.Model):
+    """A running ``qcluster``, as its guard tells every few seconds (``jobs.brokers``).
+
+    ``hostname``, ``boot_id``, ``pid`` and ``process_started`` are the guard's, as ``fetcher.machine`` has them;
+    ``main_pid`` is the process that takes SIGTERM. ``replaced`` counts workers that ended and were replaced.
+    """
+
+    token = models.UUIDField(unique=True)
+    hostname = models.CharField(max_length=255)
+    boot_id = models.CharField(max_length=64, blank=True, default="")
+    pid = models.IntegerField()
+    process_started = models.BigIntegerField(null=True)
+    main_pid = models.IntegerField()
+    workers = models.IntegerField(default=0)
+    replaced = models.IntegerField(default=0)
+    stopping = models.BooleanField(default=False)
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.main_pid}"

@@ -7,14 +7,17 @@ from typing import Any
 
 import msgspec
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from fetcher.models import Run
 from fetcher.payloads import RunItem, run_items, timestamp
-from jobs.models import Job
+from jobs import timers
+from jobs.models import Firing, Job
 from jobs.schedules import ScheduleError, next_times
 
 NEXT_TIMES = 3
 LAST_RUNS = 5
+LAST_FIRINGS = 10
 
 
 class ScheduleItem(msgspec.Struct, frozen=True):
@@ -42,7 +45,8 @@ class RetentionItem(msgspec.Struct, frozen=True):
 class JobItem(msgspec.Struct, frozen=True):
     """A job as lists show it.
 
-    ``schedule`` is null where it has none. ``targets``, ``duplicates`` and ``rejected`` are of the import of its list,
+    ``schedule`` is null where it has none. ``due_at`` is when it is due next, null where that is never, as while it is
+    paused. ``targets``, ``duplicates`` and ``rejected`` are of the import of its list,
     ``imported_at`` is when that began. ``options`` hold no secret.
     """
 
@@ -50,6 +54,7 @@ class JobItem(msgspec.Struct, frozen=True):
     name: str
     enabled: bool
     schedule: ScheduleItem | None
+    due_at: str | None
     overlap: str
     missed: str
     start_jitter_s: int
@@ -64,16 +69,36 @@ class JobItem(msgspec.Struct, frozen=True):
     options: dict[str, Any]
 
 
+class FiringItem(msgspec.Struct, frozen=True):
+    """A time at which a job was due, and what became of it.
+
+    ``state``: ran, and ``run`` is its number (which may have been removed since); skipped, waiting, missed or failed,
+    and ``reason`` says why. ``at`` is when that was decided.
+    """
+
+    intended_at: str
+    at: str
+    state: str
+    run: int | None
+    reason: str | None
+
+
 class JobDetail(JobItem, frozen=True):
-    """A job alone: with the next times it is due (none while it is paused) and its last runs, the newest first."""
+    """A job alone: with the next times it is due (none while it is paused), its last firings and its last runs.
+
+    Both have the newest first. ``overdue_since`` is the time for which it should have fired, had anybody been there.
+    """
 
     next_times: list[str]
+    overdue_since: str | None
+    firings: list[FiringItem]
     runs: list[RunItem]
 
 
-def job_items(jobs: QuerySet[Job]) -> list[JobItem]:
+def job_items(jobs: QuerySet[Job], now: datetime | None = None) -> list[JobItem]:
     """Return these jobs in the queryset's order, in one query."""
-    return [JobItem(**_values(job)) for job in _rows(jobs)]
+    now = now or timezone.now()
+    return [JobItem(**_values(job, due(job, now, 1))) for job in _rows(jobs)]
 
 
 def job_detail(name: str, now: datetime) -> JobDetail | None:
@@ -82,13 +107,28 @@ def job_detail(name: str, now: datetime) -> JobDetail | None:
     if job is None:
         return None
     runs = Run.objects.filter(job_name=job.name, job_id=job.pk).order_by("-id")[:LAST_RUNS]
-    return JobDetail(**_values(job), next_times=[timestamp(time) for time in due(job, now)], runs=run_items(runs))
+    times, overdue = due(job, now), timers.overdue_since(job.pk, now)
+    return JobDetail(
+        **_values(job, times),
+        next_times=[timestamp(time) for time in times],
+        overdue_since=timestamp(overdue) if overdue else None,
+        firings=firing_items(job),
+        runs=run_items(runs),
+    )
 
 
-def due(job: Job, now: datetime) -> list[datetime]:
+def firing_items(job: Job) -> list[FiringItem]:
+    """Return the last firings of a job, the newest first."""
+    return [
+        FiringItem(timestamp(row.intended_at), timestamp(row.at), row.state, row.run, row.reason or None)
+        for row in Firing.objects.filter(job=job).order_by("-intended_at")[:LAST_FIRINGS]
+    ]
+
+
+def due(job: Job, now: datetime, count: int = NEXT_TIMES) -> list[datetime]:
     """Return the next times at which a job is due, in UTC; none while it is paused."""
     try:
-        return next_times(job.schedule, now, NEXT_TIMES) if job.enabled else []
+        return next_times(job.schedule, now, count) if job.enabled else []
     except ScheduleError:  # its time zone was known where it was saved
         return []
 
@@ -105,7 +145,7 @@ def _rows(jobs: QuerySet[Job]) -> QuerySet[Job]:
     return jobs.select_related("list").defer("secrets")
 
 
-def _values(job: Job) -> dict[str, Any]:
+def _values(job: Job, times: list[datetime]) -> dict[str, Any]:
     schedule = ScheduleItem(
         kind=job.schedule_kind,
         text=schedule_text(job),
@@ -120,6 +160,7 @@ def _values(job: Job) -> dict[str, Any]:
         "name": job.name,
         "enabled": job.enabled,
         "schedule": None if job.schedule_kind == "none" else schedule,
+        "due_at": timestamp(times[0]) if times else None,
         "overlap": job.overlap,
         "missed": job.missed,
         "start_jitter_s": job.start_jitter,

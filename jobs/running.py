@@ -8,11 +8,13 @@ from functools import partial
 import httpx
 from django.utils import timezone
 
+from fetcher.dispatch import Dispatcher
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
 from fetcher.listener import Listener
 from fetcher.models import RunState
 from fetcher.options import RunOptions
+from fetcher.queueing import queue_prepared
 from fetcher.service import fetch_prepared
 from fetcher.store import prune
 from jobs.models import Job
@@ -41,6 +43,29 @@ async def fetch_job(
         transport=transport,
         control=control,
         workers=workers,
+    )
+
+
+async def queue_job(
+    name: str,
+    config: FetchConfig,
+    options: RunOptions,
+    *,
+    dispatcher: Dispatcher,
+    listener: Listener | None = None,
+    control: Control | None = None,
+) -> RunState:
+    """Have the cluster fetch a job's list as one run, and return the state that it is in once it has it.
+
+    Raises JobBusy, NoSuchJob, and otherwise as ``queue_prepared`` does.
+    """
+    return await queue_prepared(
+        partial(begin_run, name, config, options),
+        config,
+        options,
+        dispatcher=dispatcher,
+        listener=listener,
+        control=control,
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
@@ -34,6 +35,8 @@ _DRAWN = re.compile(r"(?:^|,)[hr](?![a-z])", re.IGNORECASE)
 """Croniter's H and R: drawn at random, so that nobody could say when the job is due."""
 _JUMP = timedelta(hours=3)
 """Clocks are changed by less."""
+_FAR = timedelta(days=2)
+"""A change that is as far away brings no surprise; an island that crosses the date line skips a day."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -118,16 +121,23 @@ def next_times(schedule: Schedule, after: datetime, count: int) -> list[datetime
     return _by_the_clock(schedule, after, count)
 
 
+def is_due(schedule: Schedule, moment: datetime) -> bool:
+    """Whether a moment is one of a schedule's times."""
+    return next_times(schedule, moment - timedelta(microseconds=1), 1) == [moment]
+
+
 def _by_the_clock(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
     zone = ZoneInfo(schedule.time_zone)
     expression = _expression(schedule)
     twice = expression.split()[1].startswith("*")
     found: set[datetime] = set()
     local = after.astimezone(zone).replace(tzinfo=None)
-    for moment in _matches(expression, local - _JUMP):
-        # A later time of day may come sooner, where the clocks are put back in between.
-        if len(found) >= count and moment > sorted(found)[count - 1].astimezone(zone).replace(tzinfo=None) + _JUMP:
-            break
+    for moment in _matches(expression, local if _is_steady(after, zone) else local - _JUMP):
+        if len(found) >= count:
+            last = sorted(found)[count - 1]
+            # A later time of day may come sooner, where the clocks are put back in between.
+            if _is_steady(last, zone) or moment > last.astimezone(zone).replace(tzinfo=None) + _JUMP:
+                break
         # Twice the same, unless the clocks are put back. One that is passed over is read by the clock before the jump.
         folds = (0, 1) if twice and _exists(moment, zone) else (0,)
         instants = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in folds)
@@ -143,6 +153,14 @@ def _matches(expression: str, after: datetime) -> Iterator[datetime]:
             yield times.get_next(datetime)
     except (CroniterError, OverflowError):  # no such day for fifty years, or the calendar ends
         return
+
+
+def _is_steady(moment: datetime, zone: ZoneInfo) -> bool:
+    """Whether no change of the clocks is near: going through what it might bring is most of the work."""
+    try:
+        return (moment - _FAR).astimezone(zone).utcoffset() == (moment + _FAR).astimezone(zone).utcoffset()
+    except OverflowError:  # the calendar ends
+        return False
 
 
 def _exists(moment: datetime, zone: ZoneInfo) -> bool:
@@ -211,6 +229,7 @@ def _check_time_zone(name: str) -> None:
         raise ScheduleError("time_zone", f"there is no time zone {name[:100]!r}; write Europe/Berlin or UTC") from None
 
 
+@lru_cache(4096)
 def _check_cron(text: str) -> None:
     fields = text.split()
     if len(text) > LONGEST_CRON:

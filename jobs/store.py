@@ -15,7 +15,7 @@ from fetcher.models import Run
 from fetcher.options import RunOptions
 from fetcher.store.prepared import create_prepared
 from fetcher.store.runs import dump_options, dump_secrets
-from jobs import lists
+from jobs import lists, timers
 from jobs.models import Job, TargetList
 from jobs.schedules import Schedule
 
@@ -78,6 +78,7 @@ def create_job(name: str, target_list: TargetList, wanted: Wanted) -> Job:
     try:
         with transaction.atomic():
             job.save(force_insert=True)
+            timers.set_alarm(job)
     except IntegrityError:  # another process was faster
         check_new(name)
         raise
@@ -90,6 +91,7 @@ def change_job(name: str, wanted: Wanted) -> Job:
         job = _locked(name)
         _put(job, wanted)
         job.save()
+        timers.set_alarm(job, anew=wanted.schedule is not None)
     return job
 
 
@@ -111,6 +113,7 @@ def pause_or_resume(name: str, *, enabled: bool) -> bool:
         job.enabled = enabled
         job.updated_at = timezone.now()
         job.save(update_fields=["enabled", "updated_at"])
+        timers.set_alarm(job)
     return changed
 
 
@@ -119,6 +122,7 @@ def remove_job(name: str) -> None:
     with transaction.atomic():
         job = _locked(name)
         old = job.list_id
+        timers.remove_alarm(job.pk)
         job.delete()
     lists.remove(old)
 

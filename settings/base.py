@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+IS_CLUSTER = sys.argv[1:2] == ["qcluster"]
 
 
 def database(url: str) -> dict[str, Any]:
@@ -41,7 +43,17 @@ def database(url: str) -> dict[str, Any]:
             "keepalives_idle": 30,
             **config.get("OPTIONS", {}),
         }
+    # A web process under ASGI leaks connections that are kept; for the cluster opening one each time is the slow part.
+    config["CONN_MAX_AGE"] = None if IS_CLUSTER else 0
     return config
+
+
+def whole_number(name: str, default: int) -> int:
+    """Return a number from the environment. Raises ImproperlyConfigured for one that cannot be read."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or not int(text):
+        raise ImproperlyConfigured(f"{name} must be a whole number from 1 on, not {text!r}")
+    return int(text)
 
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
@@ -56,6 +68,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_q",
     "fetcher",
     "jobs",
 ]
@@ -91,6 +104,32 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static"
 MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT") or BASE_DIR / "media")
+
+# The cluster: Redis carries its messages where there is one, otherwise the database does.
+Q_CLUSTER = {
+    "name": "trawl",
+    "label": "Queue",
+    # What is queued is told of by the commands themselves.
+    "log_level": "INFO" if IS_CLUSTER else "WARNING",
+    "workers": whole_number("CLUSTER_WORKERS", os.cpu_count() or 2),
+    # A task is half a minute of work and the requests that are in flight then. After timeout the queue takes it for
+    # hung, and after retry for lost.
+    "timeout": 600,
+    "retry": 660,
+    # What fails is saved and not tried again by the queue: the sweep looks after every run.
+    "ack_failures": True,
+    "max_attempts": 1,
+    "save_limit": -1,
+    # Messages that wait belong to whoever has time, not to the machine that took them first.
+    "queue_limit": 1,
+    # django-q2's own brokers; these also let `cluster status` see which clusters there are.
+    **(
+        {"redis": os.environ["REDIS_URL"], "broker_class": "jobs.brokers.RedisBroker"}
+        if os.environ.get("REDIS_URL")
+        else {"orm": "default", "broker_class": "jobs.brokers.OrmBroker"}
+    ),
+}
+FETCHER_DISPATCHER = "jobs.cluster.QCluster"
 
 # Each default of the fetcher can be set by its name: FETCHER_CONCURRENCY=50. fetcher.conf reads and checks them.
 globals().update({name: value for name, value in os.environ.items() if name.startswith("FETCHER_")})

@@ -28,6 +28,7 @@ _SLOW = (
     "tests/test_main_job.py",
     "tests/crash/test_poison.py",
     "tests/fetcher/management/test_fetch_urls.py",
+    "tests/fetcher/management/test_pauses.py",
     "tests/fetcher/management/commands/test_serve.py",
 )
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}

@@ -6,6 +6,7 @@ Only hosts and the numbers of runs and results are replaced: ``example.org`` and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -39,6 +40,8 @@ FILES = {
 ELSEWHERE = (
     r"make \w+",  # the gate runs these
     r"\. \.venv/bin/activate",
+    r"(?:python )?manage\.py cluster status",  # exits 1 where no cluster works; tests/jobs/management/test_cluster.py
+    r"(?:python )?manage\.py qcluster",  # tests/cluster/
     r"(?:python )?manage\.py serve",  # it runs already; tests/fetcher/management/commands/test_serve.py
 )
 """Examples that are run elsewhere."""
@@ -84,7 +87,7 @@ class Reader:
         # The first run, and its first result.
         text = re.sub(r"(?<!\w)(export_run|show|--run|--retry-failed) 12\b", r"\1 1", text)
         text = re.sub(r"\bresult 52224\b", "result 1024", text)
-        text = re.sub(r"--resume 12\b", f"--resume {self.interrupted}", text)
+        text = re.sub(r"(--resume|runs cancel) 12\b", rf"\1 {self.interrupted}", text)
         return re.sub(r"(?<!python )\bmanage\.py ", "python manage.py ", text)
 
     def interrupt(self) -> None:
@@ -106,7 +109,7 @@ class Reader:
 
     def run(self, example: str) -> None:
         """Run an example in a shell; fails with all that it said."""
-        if "--resume" in example:
+        if "--resume" in example or "runs cancel" in example:
             self.interrupt()
         done = subprocess.run(
             ["bash", "-c", f"set -eo pipefail\n{self.typed(example)}"],
@@ -135,6 +138,29 @@ def environment(directory: Path) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def running_cluster(directory: Path) -> Iterator[None]:
+    """Have a cluster fetch what is handed over, until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "qcluster"],
+        cwd=directory,
+        env={**environment(directory), "CLUSTER_WORKERS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     directory = tmp_path_factory.mktemp("reader")
@@ -143,7 +169,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, env=environment(directory), check=True
     )
     url = f"sqlite:///{directory}/db.sqlite3"
-    with ThreadedOrigin(listeners=3) as origin, running_project(directory, url) as server:
+    with (
+        ThreadedOrigin(listeners=3) as origin,
+        running_project(directory, url) as server,
+        running_cluster(directory),
+    ):
         reader = Reader(directory, origin, server)
         for name, text in FILES.items():
             (directory / name).write_text(reader.typed(text))

@@ -88,7 +88,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     directory.mkdir()
     run("-m", "django", "startproject", "shop", directory)
     settings = directory / "shop" / "settings.py"
-    settings.write_text(settings.read_text() + '\nINSTALLED_APPS += ["fetcher", "jobs"]\n')
+    settings.write_text(settings.read_text() + '\nINSTALLED_APPS += ["django_q", "fetcher", "jobs"]\n')
     (directory / "shop" / "urls.py").write_text(_URLS)
     return Project(directory, site)
 

@@ -43,7 +43,7 @@ class RunAdmin(ReadOnlyAdmin):
     search_help_text = "A run's number, or its whole label."
     fields = (
         "state_badge", "label", "source", "job_name", "parent_link", "created_at", "started_at", "planned_at",
-        "finished_at", "took", "results_table", "causes", "figures", "rejected_table", "options_table",
+        "finished_at", "took", "error", "results_table", "causes", "figures", "rejected_table", "options_table",
     )  # fmt: skip
     readonly_fields = fields
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from http import HTTPStatus
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, cast
 
 from django.http import HttpRequest, HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
 
 from fetcher.api.access import check_access
 from fetcher.api.errors import Problem, problem_response
@@ -23,10 +24,25 @@ Inner = Callable[Concatenate[HttpRequest, dict[str, Any], P], Coroutine[Any, Any
 METHODS = ("GET", "HEAD")
 
 
-def endpoint(*declared: Parameter, strict: bool = True) -> Callable[[Inner[P]], View[P]]:
+def _not_allowed(request: HttpRequest, methods: tuple[str, ...]) -> Problem:
+    there_is = "there is only reading (GET, HEAD)" if methods == METHODS else f"there is {', '.join(methods)}"
+    return Problem(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        f"{request.method} is not allowed here; {there_is}.",
+        headers={"Allow": ", ".join(methods)},
+    )
+
+
+def endpoint(
+    *declared: Parameter,
+    strict: bool = True,
+    methods: tuple[str, ...] = METHODS,
+    check: Callable[[HttpRequest], Awaitable[None]] = check_access,
+) -> Callable[[Inner[P]], View[P]]:
     """Make a view of a function that takes the request, its parsed parameters, and what the path gives.
 
-    The caller's right to read is checked before anything else is told. A Problem, and whatever else goes wrong, is
+    The caller's right is checked before anything else is told, by ``check``; that a session's POST is no forgery is for
+    it to say as well, so that it is told as a Problem. A Problem, and whatever else goes wrong, is
     answered as problem+json. Without ``strict`` the query is left alone.
     """
 
@@ -34,13 +50,9 @@ def endpoint(*declared: Parameter, strict: bool = True) -> Callable[[Inner[P]], 
         @wraps(inner)
         async def view(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             try:
-                await check_access(request)
-                if request.method not in METHODS:
-                    raise Problem(
-                        HTTPStatus.METHOD_NOT_ALLOWED,
-                        f"{request.method} is not allowed here; there is only reading (GET, HEAD).",
-                        headers={"Allow": ", ".join(METHODS)},
-                    )
+                await check(request)
+                if request.method not in methods:
+                    raise _not_allowed(request, methods)
                 given = read_parameters(request.GET, declared) if strict else {}
                 return await inner(request, given, *args, **kwargs)
             except Problem as problem:
@@ -52,6 +64,17 @@ def endpoint(*declared: Parameter, strict: bool = True) -> Callable[[Inner[P]], 
                     Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what."),
                 )
 
-        return view
+        return cast("View[P]", csrf_exempt(view))
 
     return decorate
+
+
+def with_post(read: View[P], start: View[P]) -> View[P]:
+    """Make the view of an address that is read by one view and answers POST by another."""
+
+    @csrf_exempt
+    @wraps(read)
+    async def view(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        return await (start if request.method == "POST" else read)(request, *args, **kwargs)
+
+    return cast("View[P]", view)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from msgspec import UnsetType
 
+from fetcher.api.access import refuse_cross_site
 from fetcher.api.db import in_thread
 from fetcher.api.endpoint import View, endpoint
-from fetcher.api.errors import Problem, bad_parameter
+from fetcher.api.errors import bad_parameter
 from fetcher.api.parameters import Parameter
 from fetcher.conf import fetcher_settings
 from fetcher.engine.errors import InvalidUrl
@@ -76,15 +76,6 @@ def parse_urls(texts: Sequence[str]) -> list[Url]:
         listed = "; ".join(f"{entry['url'][:100]!r} {entry['reason']}" for entry in invalid)
         raise bad_parameter("url", f"cannot be used: {listed}", invalid=invalid)
     return urls
-
-
-def refuse_cross_site(request: HttpRequest) -> None:
-    """Raise Problem (403) for a request that another site's page caused: it would make this server fetch for it."""
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    origin = request.headers.get("Origin")
-    foreign = origin is not None and origin.partition("://")[2].lower() != request.get_host().lower()
-    if foreign or site not in ("same-origin", "none"):
-        raise Problem(HTTPStatus.FORBIDDEN, "Another site's page may not make this server fetch. Open the URL itself.")
 
 
 def answer(report: Report, urls: Sequence[Url], extract: Extract | None) -> FanOutAnswer:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from fetcher.api import views
+from fetcher.api.endpoint import with_post
 from fetcher.api.fanout import Report, fanout_view
+from fetcher.api.starting import run_start
 from fetcher.engine.urls import Url
 from fetcher.extraction import Extract
 
@@ -20,7 +22,7 @@ async def _fan_out(urls: list[Url], extract: Extract | None) -> Report:
 app_name = "fetcher"
 
 _api: list[URLPattern | URLResolver] = [
-    path("runs/", views.run_list, name="run-list"),
+    path("runs/", with_post(views.run_list, run_start), name="run-list"),
     path("runs/<int:run>/", views.run_detail, name="run-detail"),
     path("runs/<int:run>/results/", views.run_results, name="run-results"),
     path("results/<int:result>/", views.result_detail, name="result-detail"),

@@ -49,7 +49,14 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
 
 
-@endpoint(parameters.STATE, parameters.LABEL, parameters.JOB, parameters.CURSOR, parameters.LIMIT)
+@endpoint(
+    parameters.STATE,
+    parameters.LABEL,
+    parameters.JOB,
+    parameters.CURSOR,
+    parameters.LIMIT,
+    methods=("GET", "HEAD", "POST"),  # which is answered elsewhere
+)
 async def run_list(request: HttpRequest, given: dict[str, Any]) -> HttpResponseBase:
     """Answer with runs, the newest first."""
     limit = given.get("limit") or default_limit()

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from fetcher.cli.execution import OUTPUTS
 from fetcher.cli.options import USAGE
+from fetcher.cli.output import OUTPUTS
 from fetcher.cli.progress import STYLES
 from fetcher.options import MAX_SPLIT
 from fetcher.sources import FORMATS, Input

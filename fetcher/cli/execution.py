@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DatabaseError, InterfaceError, connection
 
-from fetcher import payloads
+from fetcher.cli.output import ResultPrinter
 from fetcher.cli.progress import Reporter
-from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream, use_utf8
-from fetcher.cli.summary import figures, print_summary
-from fetcher.cli.text import count, program
+from fetcher.cli.streams import closed_pipe_is_fine, raw_stream, use_utf8
+from fetcher.cli.telling import Telling
+from fetcher.cli.text import count
 from fetcher.conf import fetcher_settings
 from fetcher.database_errors import describe
+from fetcher.dispatch import DispatchError
 from fetcher.engine.config import ConfigError
 from fetcher.engine.control import Control
 from fetcher.listener import Listener, Resumed
-from fetcher.models import Result, Run, RunState
+from fetcher.models import RunState
 from fetcher.progress import Progress
 from fetcher.secrets import UnsealError
 from fetcher.sources import Entry, SourceError
 from fetcher.store.lanes import PlanLost
 from fetcher.store.runs import NotResumable
 
-OUTPUTS = ("summary", "ndjson", "json")
 SOME_FAILED = 3
+FETCHED = Telling()
 _REJECTED_SHOWN = 20
 
 
@@ -49,10 +51,12 @@ def follow(
     output: str = "summary",
     progress_style: str = "auto",
     exit_zero: bool = False,
+    telling: Telling = FETCHED,
 ) -> Progress:
     """Fetch with everything that a command shows of it; ``source`` is what to call the input where it is empty.
 
-    Returns only where the exit code is 0; raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
+    ``telling`` has the words for how it ended. Returns only where the exit code is 0; raises SystemExit (3, 130, 143)
+    and CommandError (1) otherwise.
     """
     reporter = Reporter(progress_style, raw_stream(stderr))
     out = raw_stream(stdout)
@@ -63,29 +67,27 @@ def follow(
         message=reporter.message,
     )
     if output == "ndjson":
-        listener.recorded = _Printer(out).print_results
+        listener.recorded = ResultPrinter(out).print_results
     progress = listener.progress
     ending = _Ending()
-    with _Signals(lambda number: _leave(number, listener, reporter)) as signals:
-        with clear_errors(progress):
-            asyncio.run(_run(execution, listener, reporter, ending, signals))
+    with _Signals(lambda number: _leave(number, listener, reporter, telling)) as signals:
+        with clear_errors(progress, telling):
+            asyncio.run(_run(execution, listener, reporter, ending, signals, telling))
             connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
-        with clear_errors(progress), closed_pipe_is_fine():
-            if output == "json" and progress.run:
-                _print_document(out, progress)
-            elif output == "summary" and progress.run:
-                print_summary(out, progress)
+        with clear_errors(progress, telling), closed_pipe_is_fine():
+            if progress.run:
+                telling.show(out, progress, ending.state, output)
             out.flush()
     if ending.error is not None:
         raise CommandError(ending.error)
     if signals.heard is not None and ending.state != RunState.COMPLETED:
-        reporter.message(_interrupted(progress))
+        reporter.message(telling.stopped(progress))
         raise SystemExit(128 + signals.heard)
-    if ending.state != RunState.COMPLETED:
-        raise CommandError(f"run {progress.run} is {ending.state}, not completed. {_how_to_resume(progress.run)}")
+    if problem := telling.unfinished(progress, ending.state):
+        raise CommandError(problem)
     if source and not progress.accepted and not progress.rejected:
         reporter.message(f"there is no URL in {source}")
-    if (progress.failed or progress.rejected) and not exit_zero:
+    if telling.is_flawed(progress) and not exit_zero:
         raise SystemExit(SOME_FAILED)
     return progress
 
@@ -97,18 +99,6 @@ def _resuming(found: Resumed) -> str:
     return text if found.planned else f"{text}; reading on after {found.read_to}"
 
 
-def _interrupted(progress: Progress) -> str:
-    more = "" if progress.planned else "; the input was not read to its end"
-    return (
-        f"interrupted: {count(progress.done)} of {count(progress.accepted, 'target')} are saved{more}. "
-        f"{_how_to_resume(progress.run)}"
-    )
-
-
-def _how_to_resume(run: int) -> str:
-    return f"Go on with: {program()} fetch_urls --resume {run}"
-
-
 @dataclass(slots=True)
 class _Ending:
     """How a run ended: its state, or what is wrong with its source."""
@@ -118,26 +108,26 @@ class _Ending:
 
 
 @contextlib.contextmanager
-def clear_errors(progress: Progress | None = None) -> Iterator[None]:
+def clear_errors(progress: Progress | None = None, telling: Telling = FETCHED) -> Iterator[None]:
     """Turn what a user or an operator can mend into one line."""
     try:
         yield
-    except (ConfigError, UnsealError) as exc:
+    except (ConfigError, UnsealError, DispatchError) as exc:
         raise CommandError(str(exc)) from None
     except (DatabaseError, InterfaceError, OSError) as exc:  # OSError: a full disk, the file storage of large bodies
-        raise CommandError(f"{_run_of(progress)}{describe(exc)}{_resumable(progress)}") from exc
-
-
-def _resumable(progress: Progress | None) -> str:
-    return f". {_how_to_resume(progress.run)}" if progress and progress.run else ""
-
-
-def _run_of(progress: Progress | None) -> str:
-    return f"run {progress.run}: " if progress and progress.run else ""
+        text = describe(exc)
+        if progress and progress.run:
+            text = f"run {progress.run}: {text}. {telling.how_to_go_on(progress)}"
+        raise CommandError(text) from exc
 
 
 async def _run(
-    execution: Execution, listener: Listener, reporter: Reporter, ending: _Ending, signals: _Signals
+    execution: Execution,
+    listener: Listener,
+    reporter: Reporter,
+    ending: _Ending,
+    signals: _Signals,
+    telling: Telling,
 ) -> None:
     """Fetch until done, or until the first SIGINT or SIGTERM: then what is in flight has the grace period to finish.
 
@@ -149,11 +139,8 @@ async def _run(
     grace = fetcher_settings().grace
 
     def stop() -> None:
-        in_flight = listener.progress.in_flight
-        if in_flight:
-            reporter.message(
-                f"stopping: {count(in_flight, 'request')} in flight may take up to {grace:g} s; again to stop at once"
-            )
+        if text := telling.stopping(listener.progress, grace):
+            reporter.message(text)
         control.stop()
         loop.call_later(grace, fetching.cancel)
 
@@ -205,16 +192,23 @@ class _Signals:
         if self._stop is None or self.heard is not None:
             self._leave(number)
         self.heard = number
+        atexit.register(_ignore_signals)
         self._stop()
 
 
-def _leave(number: int, listener: Listener, reporter: Reporter) -> NoReturn:
+def _ignore_signals() -> None:
+    """Let no signal change the exit code in the last moments, when Python takes its handlers away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _leave(number: int, listener: Listener, reporter: Reporter, telling: Telling) -> NoReturn:
     """End the process and those that work for it, without any more ado."""
     for process in listener.progress.processes.values():
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     with contextlib.suppress(RuntimeError):  # a signal may come in the middle of printing
-        reporter.message(_interrupted(listener.progress) if listener.progress.run else "interrupted")
+        reporter.message(telling.stopped(listener.progress) if listener.progress.run else "interrupted")
         reporter.leave()
     os._exit(128 + number)
 
@@ -234,49 +228,3 @@ class Rejections:
             self._reporter.message(f"{entry.where}: rejected: {entry.value!r} {entry.reason}")
         elif self._count == _REJECTED_SHOWN + 1:
             self._reporter.message(f"more lines are rejected{self._kept}")
-
-
-class _Printer:
-    """Prints a JSON line for each result. When nobody reads any more, the run goes on in silence."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
-
-    def print_results(self, ids: list[int]) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.write("".join(payloads.encode_line(item).decode() for item in payloads.result_items(ids)))
-            self._stream.flush()
-        except BrokenPipeError:
-            self._stream = None
-            discard_stdout()
-
-
-def _print_document(stream: TextIO, progress: Progress) -> None:
-    """Print ``{"run": {...}, "summary": {...}, "items": [...]}``, reading a page of results at a time."""
-    run = progress.run
-    document = payloads.encode(payloads.run_items(Run.objects.filter(pk=run))[0]).decode()
-    stream.write(f'{{"run": {document}, "summary": {payloads.encode(figures(progress)).decode()}, "items": [')
-    separator = "\n"
-    for ids in _pages(run):
-        for item in payloads.result_items(ids):
-            stream.write(separator + payloads.encode(item).decode())
-            separator = ",\n"
-    stream.write("\n]}\n")
-
-
-def print_no_run(stdout: OutputWrapper, output: str) -> None:
-    """Print what a program reads where there was nothing to make a run of: with ``json`` ``{"run": null, …}``."""
-    if output == "json":
-        with closed_pipe_is_fine():
-            out = raw_stream(stdout)
-            out.write(payloads.encode({"run": None, "summary": figures(Progress()), "items": []}).decode() + "\n")
-            out.flush()
-
-
-def _pages(run: int) -> Iterator[list[int]]:
-    after = 0
-    while ids := Result.objects.page(run, after=after, limit=500):
-        yield ids
-        after = ids[-1]

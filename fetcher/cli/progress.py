@@ -63,7 +63,8 @@ class Reporter:
     async def _lines(self, progress: Progress) -> None:
         while True:
             await asyncio.sleep(LINE_EVERY)
-            self.message(line(progress))
+            if progress.run:
+                self.message(line(progress))
 
     async def _bar(self, progress: Progress) -> None:
         bar = RichProgress(
@@ -101,7 +102,8 @@ def line(progress: Progress) -> str:
 def figures(progress: Progress) -> str:
     """Return done, rate, in flight, failed and the time that is left, as far as they are known."""
     total = count(progress.accepted) + ("" if progress.planned else "+")
-    parts = [f"{count(progress.done)}/{total}", f"{progress.rate:,.0f}/s", f"{progress.in_flight} in flight"]
+    doing = f"{progress.in_flight} in flight" if progress.workers is None else count(progress.workers, "worker")
+    parts = [f"{count(progress.done)}/{total}", f"{progress.rate:,.0f}/s", doing]
     if progress.failed:
         parts.append(f"{count(progress.failed)} failed")
     if progress.rejected:

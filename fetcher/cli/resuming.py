@@ -10,10 +10,12 @@ from fetcher.bootstrap import ensure_database
 from fetcher.cli.execution import clear_errors, follow
 from fetcher.cli.lookup import LATEST, find_run, run_reference
 from fetcher.cli.options import USAGE
+from fetcher.cli.queueing import hand_over
 from fetcher.models import Run, RunState
+from fetcher.queueing import queue_again
 from fetcher.service import resume_run
 
-_OF_THIS_PROCESS = frozenset({"resume", "workers", "output", "progress", "exit_zero"})
+_OF_THIS_PROCESS = frozenset({"resume", "workers", "queue", "wait", "output", "progress", "exit_zero"})
 _DJANGO = frozenset({
     "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks", "stdout", "stderr",
 })  # fmt: skip
@@ -58,6 +60,17 @@ def resume(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWrap
     ensure_database()
     with clear_errors():
         run = _latest_interrupted() if options["resume"] == LATEST else find_run(int(options["resume"])).id
+    if options["queue"]:
+        hand_over(
+            lambda listener, control, dispatcher: queue_again(
+                run, dispatcher=dispatcher, listener=listener, control=control
+            ),
+            options,
+            known=run,
+            stdout=stdout,
+            stderr=stderr,
+        )
+        return
     follow(
         lambda listener, control: resume_run(run, listener=listener, control=control, workers=options["workers"]),
         output=options["output"],

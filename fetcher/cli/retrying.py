@@ -11,10 +11,12 @@ from django.core.management.base import CommandError, CommandParser, OutputWrapp
 from fetcher import conf
 from fetcher.bootstrap import ensure_database
 from fetcher.causes import Cause, parse_causes
-from fetcher.cli.execution import clear_errors, follow, print_no_run
+from fetcher.cli.execution import clear_errors, follow
 from fetcher.cli.lookup import find_run, run_reference
 from fetcher.cli.options import USAGE, checked_value, config_from, given_headers, options_from
+from fetcher.cli.output import print_no_run
 from fetcher.cli.progress import Reporter
+from fetcher.cli.queueing import hand_over
 from fetcher.cli.streams import raw_stream
 from fetcher.cli.summary import failure_reasons
 from fetcher.cli.text import count, program
@@ -22,6 +24,7 @@ from fetcher.engine.client import effective_headers
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.models import Run, RunState
+from fetcher.queueing import queue_failures
 from fetcher.service import fetch_failures
 from fetcher.store import runs
 from fetcher.store.retry import has_failures
@@ -95,6 +98,24 @@ def retry_failed(options: dict[str, Any], *, stdout: OutputWrapper, stderr: Outp
             f"fetch_urls --resume {run.pk} fetches them"
         )
     label = run.label if options["label"] is None else options["label"]
+    if options["queue"]:
+        hand_over(
+            lambda listener, control, dispatcher: queue_failures(
+                run.pk,
+                causes,
+                config,
+                run_options,
+                dispatcher=dispatcher,
+                label=label,
+                listener=listener,
+                control=control,
+            ),
+            options,
+            source=f"run {run.pk}",
+            stdout=stdout,
+            stderr=stderr,
+        )
+        return
     follow(
         lambda listener, control: fetch_failures(
             run.pk,

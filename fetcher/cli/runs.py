@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TextIO
 
-from django.db.models import Avg, Count, Max, Min
+from django.db.models import Avg, Count, F, Max, Min, QuerySet, Sum
 from django.utils import timezone
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -20,7 +20,7 @@ from rich.text import Text
 from fetcher.cli.summary import print_parts, print_summary
 from fetcher.cli.text import count, duration, printable
 from fetcher.engine.config import FetchConfig
-from fetcher.models import PLACES, RejectedLine, Result, RunState, Shard
+from fetcher.models import PLACES, RejectedLine, Result, ResultStatus, RunState, Shard
 from fetcher.payloads import RunItem
 from fetcher.progress import HostTimes, Progress
 from fetcher.store.runs import dump_options
@@ -83,10 +83,22 @@ def stored_progress(run: RunItem) -> Progress:
             "skipped": run.skipped,
         }),
     )  # fmt: skip
-    if run.total - run.pending <= HOSTS_UP_TO:
-        for times in _host_times(run.id):
-            progress.timed(times)
+    complete(progress)
     return progress
+
+
+def complete(progress: Progress) -> None:
+    """Add what is known from the results alone, where they are not too many: retries, unchanged bytes, host times."""
+    progress.known = progress.done <= HOSTS_UP_TO
+    if not progress.known:
+        return
+    for times in _host_times(progress.run):
+        progress.timed(times)
+    within = _results(progress.run)
+    attempted = within.filter(attempts__gt=1).aggregate(more=Sum(F("attempts") - 1))
+    progress.meter.retries = attempted["more"] or 0
+    unchanged = within.filter(status=ResultStatus.NOT_MODIFIED).aggregate(size=Sum("representation__body__size"))
+    progress.unchanged_bytes = unchanged["size"] or 0
 
 
 def _until_last_result(run: RunItem) -> float | None:
@@ -101,14 +113,18 @@ def _last_shard(run: int) -> int:
     return Shard.objects.filter(run=run).aggregate(last=Max("id"))["last"] or 0
 
 
-def _host_times(run: int) -> Iterable[HostTimes]:
+def _results(run: int) -> QuerySet[Result]:
+    """Return a run's results, by id: that a result belongs to a run is in no index of its own."""
     ends = Shard.objects.filter(run=run).aggregate(first=Min("id"), last=Max("id"))
     if ends["first"] is None:
-        return
-    # By id: that a result belongs to a run is in no index of its own.
-    within = Result.objects.filter(run=run, id__gte=ends["first"] * PLACES, id__lt=(ends["last"] + 1) * PLACES)
+        return Result.objects.none()
+    return Result.objects.filter(run=run, id__gte=ends["first"] * PLACES, id__lt=(ends["last"] + 1) * PLACES)
+
+
+def _host_times(run: int) -> Iterable[HostTimes]:
     rows = (
-        within.filter(attempts__gt=0)
+        _results(run)
+        .filter(attempts__gt=0)
         .values("target__host")
         .annotate(number=Count("id"), mean=Avg("elapsed_us"), longest=Max("elapsed_us"))
         .order_by("-mean")[:100]

@@ -35,22 +35,44 @@ def print_summary(stream: TextIO, progress: Progress) -> None:
     run = Run.objects.get(pk=progress.run)
     state = run_items(Run.objects.filter(pk=run.pk))[0].state
     reasons = failure_reasons(progress.run) if progress.failed else []
-    parts: list[RenderableType] = [_headline(run, state, progress), _counts(progress, reasons)]
+    parts: list[RenderableType] = [_headline(run, state, progress)]
+    if run.error:
+        parts.append(Text(f"Why it failed: {printable(run.error)}", "red"))
+    parts.append(_counts(progress, reasons))
     parts += _section("For example", _samples(reasons))
     parts += _section("Slowest hosts", _hosts(progress))
     parts += [_next_steps(run.pk, state, progress, program())]
     print_parts(stream, parts)
 
 
-def figures(progress: Progress) -> dict[str, float]:
-    """Return the summary's figures as JSON values; ``unchanged_bytes`` are those that a 304 spared."""
+def print_handed(stream: TextIO, progress: Progress) -> None:
+    """Print what was handed over to the cluster, and how to follow and to cancel it."""
+    run = Run.objects.get(pk=progress.run)
+    headline = Text(f"Run {run.pk}", style="bold")
+    if run.label:
+        headline.append(f" ({printable(run.label)})")
+    headline.append(f" was handed over to the cluster: {count(progress.accepted, 'target')}", style="not bold")
+    table = _table()
+    table.columns[2].justify = "right"
+    _add_inputs(table, progress)
+    steps = Table.grid(padding=(0, 2, 0, 0))
+    steps.add_row("Follow it", f"{program()} runs show {run.pk} --watch")
+    steps.add_row("Cancel it", f"{program()} runs cancel {run.pk}")
+    print_parts(stream, [headline, *([table] if table.rows else []), steps])
+
+
+def figures(progress: Progress) -> dict[str, float | None]:
+    """Return the summary's figures as JSON values; ``unchanged_bytes`` are those that a 304 spared.
+
+    Of a long run that the cluster fetched retries and unchanged bytes are not known.
+    """
     return {
         "elapsed_ms": round(progress.elapsed * 1000, 3),
         "per_second": round(progress.rate, 3),
-        "retries": progress.retries,
+        "retries": progress.retries if progress.known else None,
         "bytes": progress.bytes,
         "not_modified": progress.statuses[Status.NOT_MODIFIED],
-        "unchanged_bytes": progress.unchanged_bytes,
+        "unchanged_bytes": progress.unchanged_bytes if progress.known else None,
         "duplicates": progress.duplicates,
         "rejected": progress.rejected,
     }
@@ -121,17 +143,22 @@ def _counts(progress: Progress, reasons: Sequence[Reason]) -> Table:
         if number or status in (Status.SUCCEEDED, Status.FAILED):
             why = ", ".join(f"{count(reason.number)} {reason.text}" for reason in reasons if reason.status == status)
             if status is Status.NOT_MODIFIED:
-                why = f"answered 304, which saved {size(progress.unchanged_bytes)}"
+                saved = f", which saved {size(progress.unchanged_bytes)}" if progress.known else ""
+                why = f"answered 304{saved}"
             table.add_row("", Text(status.value, _COLOURS[status] if number else ""), count(number), why)
     pending = progress.accepted - progress.done
     if pending > 0:
         table.add_row("", Text("pending", "yellow"), count(pending), "not fetched yet")
+    _add_inputs(table, progress)
+    return table
+
+
+def _add_inputs(table: Table, progress: Progress) -> None:
     if progress.duplicates:
         table.add_row("", "duplicates", count(progress.duplicates), "listed more than once, fetched once")
     if progress.rejected:
         why = "lines that are no URLs, with reasons above"
         table.add_row("", Text("rejected", "yellow"), count(progress.rejected), why)
-    return table
 
 
 def _samples(reasons: Sequence[Reason]) -> Table:

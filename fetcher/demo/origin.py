@@ -31,7 +31,7 @@ from fetcher.demo.exchange import MAX_HEAD, BadRequest, Exchange, Handler, Pairs
 from fetcher.demo.faults import FAULTS
 
 LOG_SIZE = 10_000
-"""Requests that the log remembers."""
+"""Requests that the log remembers, unless it is told otherwise."""
 
 
 @dataclass(slots=True)
@@ -73,9 +73,9 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 class Origin:
     """The server. ``listeners`` ports share one script, one log and one count; each is a host of its own to a client.
 
-    ``routes`` maps the first segment of a path (without slashes) to a handler. With ``context`` it speaks TLS. Raises
-    OSError on entering where the port is taken. An exception in a handler is raised when the origin stops: a broken
-    script must not pass for a broken client.
+    ``routes`` maps the first segment of a path (without slashes) to a handler. The log remembers the last ``log_size``
+    requests. With ``context`` it speaks TLS. Raises OSError on entering where the port is taken. An exception in a
+    handler is raised when the origin stops: a broken script must not pass for a broken client.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Origin:
         listeners: int = 1,
         routes: Mapping[str, Handler] | None = None,
         context: ssl.SSLContext | None = None,
+        log_size: int = LOG_SIZE,
     ) -> None:
         self.host = host
         self.ports: tuple[int, ...] = ()
@@ -98,7 +99,7 @@ class Origin:
         self._routes = {**BEHAVIOURS, **FAULTS, **{key.strip("/"): value for key, value in (routes or {}).items()}}
         self._context = context
         self._token = secrets.token_hex(4)
-        self._log: deque[Entry] = deque(maxlen=LOG_SIZE)
+        self._log: deque[Entry] = deque(maxlen=log_size)
         self._visits: Counter[str] = Counter()
         self._by_host: Counter[str] = Counter()
         self._servers: list[asyncio.Server] = []
@@ -232,8 +233,9 @@ class ThreadedOrigin:
         listeners: int = 1,
         routes: Mapping[str, Handler] | None = None,
         context: ssl.SSLContext | None = None,
+        log_size: int = LOG_SIZE,
     ) -> None:
-        self.origin = Origin(host, port, listeners=listeners, routes=routes, context=context)
+        self.origin = Origin(host, port, listeners=listeners, routes=routes, context=context, log_size=log_size)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trawl-demo-origin", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None

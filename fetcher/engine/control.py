@@ -1,8 +1,9 @@
-"""A hand on a running ``fetch_all``: hold it up, let it go on, stop it."""
+"""A hand on a running ``fetch_all``: hold it up, let it go on, stop it, have it share its concurrency, pause hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 
 class Control:
@@ -14,6 +15,8 @@ class Control:
     def __init__(self) -> None:
         self.held = False
         self.stopped = False
+        self.sharers = 1
+        self._pauses: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -36,6 +39,29 @@ class Control:
         """
         self._change(stopped=True)
 
+    def share(self, sharers: int) -> None:
+        """Use only this part of the concurrency: so many processes, this one included, have it together."""
+        if sharers != self.sharers:
+            self.sharers = sharers
+            self._tell()
+
+    def pause(self, hosts: Mapping[str, float]) -> None:
+        """Ask nothing more of these hosts for so many seconds each: somebody else was told to leave them alone.
+
+        A pause that is under way is never shortened. What is said before the beginning holds from the beginning.
+        """
+        now = time.monotonic()
+        for host, seconds in hosts.items():
+            self._pauses[host] = max(now + seconds, self._pauses.get(host, 0.0))
+        if hosts:
+            self._tell()
+
+    def take_pauses(self) -> dict[str, float]:
+        """Return the hosts that were paused since the last call, and the seconds that are left of each pause."""
+        now = time.monotonic()
+        taken, self._pauses = self._pauses, {}
+        return {host: until - now for host, until in taken.items() if until > now}
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Have a function called after every change."""
         self._listeners.append(listener)
@@ -45,5 +71,8 @@ class Control:
         self.held = self.held if held is None else held
         self.stopped = self.stopped or stopped
         if (self.held, self.stopped) != before:
-            for listener in self._listeners:
-                listener()
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fetcher.engine.client import Exchange, Hop
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.retry import Wait
-from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings
+from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings, Tried
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +30,25 @@ class Journey:
     redirects: list[Redirect] = field(default_factory=list)
     timings: Timings = field(default_factory=Timings)
     exchange: Exchange = field(default_factory=Exchange)
+
+    @classmethod
+    def take_up(cls, target: Target, now: float) -> tuple[Journey, float | None]:
+        """Begin with a target, or go on with one that was put down; returns also when it may be sent (monotonic)."""
+        tried = target.tried
+        if tried is None:
+            return cls(target), None
+        epoch = time.time()
+        first_at = now - tried.since_first(epoch)
+        journey = cls(target, attempts=list(tried.attempts), first_at=first_at, first_epoch=tried.first_epoch)
+        return journey, now + tried.still_to_wait(epoch)
+
+    def put_down(self, now: float, due: float | None) -> Tried | None:
+        """Return what another journey needs to go on, None where nothing was tried; ``due`` is monotonic."""
+        if not self.attempts or self.first_at is None:
+            return None
+        epoch = time.time()
+        due_epoch = epoch if due is None else epoch + max(0.0, due - now)
+        return Tried(tuple(self.attempts), self.first_epoch, now - self.first_at, due_epoch, epoch)
 
     def begin(self, now: float) -> None:
         """Start an attempt, unless one is under way (a redirect came back from the queue)."""
@@ -92,7 +111,7 @@ class Journey:
             final_url=self.hop.url.href if self.hop else self.target.url,
             error_kind=kind,
             error_detail=detail,
-            http_status=self.exchange.status if answered else None,
+            http_status=self.attempts[-1].http_status if answered else None,
             headers=self.exchange.headers if answered else (),
             body=self.exchange.body if answered else None,
             redirects=tuple(self.redirects),

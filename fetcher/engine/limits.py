@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 REMEMBERED_HOSTS = 10_000
 """Idle hosts whose failures are remembered; the longest unused are forgotten first."""
+REMEMBERED_PAUSES = 20_000
+"""Hosts of which nothing was to be sent yet and whose pauses are remembered; those that end first are forgotten first,
+half of them at a time."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class HostQueues(Generic[T]):
         self._host_failures = host_failures
         self._hosts: dict[str, HostState[T]] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
+        self._pauses: dict[str, float] = {}
         self._turns: deque[str] = deque()
         self._timers: list[tuple[float, int, str, T | None]] = []
         self._order = itertools.count()
@@ -107,6 +111,20 @@ class HostQueues(Generic[T]):
             return Turn(host, entry, state.dead)
         return None
 
+    def drain(self, now: float) -> list[tuple[T, float | None]]:
+        """Take out all entries that wait, each with the time until which it was kept back, and return them."""
+        self._run_timers(now)
+        entries: list[tuple[T, float | None]] = [(entry, at) for at, _, _, entry in self._timers if entry is not None]
+        self._timers = [timer for timer in self._timers if timer[3] is None]
+        heapq.heapify(self._timers)
+        self._turns.clear()
+        for host, state in list(self._hosts.items()):
+            entries += [(entry, None) for entry in state.ready]
+            state.ready.clear()
+            state.delayed, state.listed = 0, False
+            self._forget_if_idle(host, state, now)
+        return entries
+
     def has_turn(self, now: float) -> bool:
         """Whether ``pop`` would give a turn (it may say yes for a host that has just become busy)."""
         self._run_timers(now)
@@ -119,16 +137,29 @@ class HostQueues(Generic[T]):
         self._offer(host, state, now)
         self._forget_if_idle(host, state, now)
 
-    def pause(self, host: str, *, until: float) -> None:
+    def pause(self, host: str, *, until: float, now: float) -> None:
         """Ask nothing more of a host until then; an earlier end never shortens a pause.
 
-        As ``answered`` and ``failed``, called by whoever holds a turn of the host.
+        The host need not be known: then it is a word or two that is kept, and of so many hosts only.
         """
+        if host not in self._hosts:
+            self._pauses[host] = max(until, self._pauses.get(host, until))
+            if len(self._pauses) > REMEMBERED_PAUSES:
+                last = heapq.nlargest(REMEMBERED_PAUSES // 2, self._pauses.items(), key=lambda pause: pause[1])
+                self._pauses = dict(last)
+            return
         state = self._state(host)
         state.open_at = max(state.open_at, until)
+        self._forget_if_idle(host, state, now)
+
+    def closed_for(self, host: str, now: float) -> float:
+        """Return the seconds for which a delay or a pause keeps a host from being asked."""
+        state = self._hosts.get(host)
+        open_at = self._pauses.get(host, 0.0) if state is None else state.open_at
+        return max(0.0, open_at - now)
 
     def answered(self, host: str) -> None:
-        """Note a sign of life."""
+        """Note a sign of life. As ``failed``, called by whoever holds a turn of the host."""
         state = self._state(host)
         state.failures = 0
         state.dead = None
@@ -157,7 +188,7 @@ class HostQueues(Generic[T]):
     def _state(self, host: str) -> HostState[T]:
         state = self._hosts.get(host)
         if state is None:
-            state = self._hosts[host] = HostState()
+            state = self._hosts[host] = HostState(open_at=self._pauses.pop(host, 0.0))
         self._remembered.pop(host, None)
         return state
 

@@ -14,34 +14,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 
 import httpx
 
-from fetcher.engine.client import Client, Exchange, Hop
+from fetcher.engine.attempts import Attempts, Meter, Paused
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
-from fetcher.engine.errors import ErrorKind, FetchError
 from fetcher.engine.journey import Journey
-from fetcher.engine.limits import HostQueues, Turn
-from fetcher.engine.retry import PAUSING_STATUSES, Failure, RetryPolicy, parse_retry_after
+from fetcher.engine.limits import HostQueues
 from fetcher.engine.transport import open_transport
-from fetcher.engine.types import Outcome, Redirect, Status, Target
+from fetcher.engine.types import Outcome, Target, Tried
 
-_NO_ANSWER = frozenset({ErrorKind.DNS, ErrorKind.CONNECT, ErrorKind.TIMEOUT})
+__all__ = ["Left", "Meter", "Paused", "fetch_all"]
 
-
-@dataclass(slots=True)
-class Meter:
-    """What a running ``fetch_all`` is doing, for whoever shows progress."""
-
-    in_flight: int = 0
-    peak: int = 0
-    held: int = 0
-    """Targets inside: queued, in flight or waiting for a retry."""
-    retries: int = 0
+Left = Callable[[Target, Tried | None], None]
+"""Hears of a target that is given back, and what was tried of it."""
+HOP_WAIT = 1.0
+"""Seconds that the next hop of an attempt is waited for once it was stopped."""
 
 
 async def fetch_all(
@@ -51,13 +41,17 @@ async def fetch_all(
     transport: httpx.AsyncBaseTransport | None = None,
     meter: Meter | None = None,
     control: Control | None = None,
+    left: Left | None = None,
+    paused: Paused | None = None,
 ) -> AsyncIterator[Outcome]:
     """Fetch targets and yield one Outcome for each, in the order in which they finish.
 
     The source is read only as far ahead as the configuration allows, and waits while outcomes are not taken. Without a
     ``transport`` one is opened and closed here. Leaving early cancels what is in flight; wrap the iterator in
     ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed as well.
-    Once the ``control`` stops it, what is in flight has its outcomes, and nothing else.
+    Once the ``control`` stops it, what is in flight has its outcomes, and nothing else; ``left`` hears of every other
+    target that was taken from the source, with what was tried of it. ``paused`` hears of every Retry-After that is kept
+    for a whole host; of those that others keep the ``control`` is told.
 
     Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
     before it; RuntimeError only where a transport cancels the task that called it.
@@ -65,7 +59,7 @@ async def fetch_all(
     own = open_transport(config) if transport is None else None
     used = transport or own
     assert used is not None
-    runner = _Runner(targets, config, used, meter or Meter(), control or Control())
+    runner = _Runner(targets, config, used, meter or Meter(), control or Control(), left, paused)
     try:
         async with contextlib.aclosing(runner.outcomes()) as outcomes:
             async for outcome in outcomes:
@@ -86,17 +80,18 @@ class _Runner:
         transport: httpx.AsyncBaseTransport,
         meter: Meter,
         control: Control,
+        left: Left | None,
+        paused: Paused | None,
     ) -> None:
         self._targets = targets
         self._config = config
-        self._client = Client(transport, config)
-        self._policy = RetryPolicy(config)
         self._queues: HostQueues[Journey] = HostQueues(
             per_host=config.per_host, host_delay=config.host_delay, host_failures=config.host_failures
         )
-        self.meter = meter
+        self._attempts = Attempts(transport, config, self._queues, meter, paused)
+        self._meter = meter
+        self._left = left
         self._control = control
-        control.listen(self._controlled)
         self._limit = config.concurrency * config.look_ahead
         self._room = asyncio.Event()
         self._room.set()
@@ -109,8 +104,11 @@ class _Runner:
         self._closing = False
         self._held = 0
         self._busy = 0
+        self._going = 0
         self._defect: BaseException | None = None
         self._loop = asyncio.get_running_loop()
+        control.listen(self._controlled)
+        self._pause()
 
     async def outcomes(self) -> AsyncGenerator[Outcome, None]:
         self._feeder = asyncio.create_task(self._feed())
@@ -140,20 +138,53 @@ class _Runner:
     def _hold(self, change: int) -> None:
         # Counted apart from the meter, which is the caller's and may outlive this run.
         self._held += change
-        self.meter.held += change
+        self._meter.held += change
 
     # The control
 
     def _controlled(self) -> None:
         if self._closing:
             return
+        self._pause()
         if self._control.sending:
             self._wake()
+        if self._control.stopped and self._left is not None:
+            if self._feeder is not None:
+                self._feeder.cancel()  # what it may take from the source is left there
+            self._put_down()
+            if self._going:
+                self._arm()
+                self._wake()
         self._say_if_still()
+
+    def _pause(self) -> None:
+        """Keep the pauses of others as if they were our own."""
+        now = self._loop.time()
+        for host, seconds in self._control.take_pauses().items():
+            self._queues.pause(host, until=now + min(seconds, self._config.max_retry_after), now=now)
+
+    def _put_down(self) -> None:
+        """Give back what waits for its turn.
+
+        An attempt between two hops goes on, or its first would be sent again, but where its host is to be left alone.
+        """
+        assert self._left is not None
+        now = self._loop.time()
+        self._going = 0
+        for journey, due in self._queues.drain(now):
+            if journey.hop is not None and self._goes_on(journey.hop.url.host, now):
+                self._going += 1
+                self._queues.push(journey.hop.url.host, journey, now=now, front=True)
+                continue
+            self._hold(-1)
+            self._left(journey.target, journey.put_down(now, due))
+
+    def _goes_on(self, host: str, now: float) -> bool:
+        return not self._control.held and self._queues.closed_for(host, now) <= HOP_WAIT
 
     def _stood_still(self) -> bool:
         """Whether it was stopped, and all that was in flight then is out."""
-        return self._control.stopped and not self._busy and self._out.empty()
+        return self._control.stopped and not self._busy and not self._going and self._out.empty()
 
     def _say_if_still(self) -> None:
         """Wake a reader that waits in vain; one that has outcomes left to take looks for itself."""
@@ -172,12 +203,16 @@ class _Runner:
                         await self._room.wait()
         finally:
             self._fed = True
-            if self._held == 0:  # nothing is on its way that would wake the reader; so the queue is empty
+            if self._held == 0 and self._out.empty():  # nothing is on its way that would wake the reader
                 self._out.put_nowait(None)
 
     def _accept(self, target: Target) -> None:
+        now = self._loop.time()
+        journey, due = Journey.take_up(target, now)
         self._hold(1)
-        self._queues.push(target.host, Journey(target), now=self._loop.time())
+        self._queues.push(target.host, journey, now=now, at=due)
+        if due is not None:
+            self._arm()
         self._wake()
 
     # The workers
@@ -206,22 +241,34 @@ class _Runner:
 
     async def _work(self) -> None:
         while True:
-            turn = self._queues.pop(self._loop.time()) if self._control.sending else None
+            turn = self._queues.pop(self._loop.time()) if self._may_send() else None
             # Also with a turn in hand: taking it may have begun a host delay, at whose end another worker must wake.
             self._arm()
             if turn is None:
                 await self._rest()
                 continue
-            if self._queues.has_turn(self._loop.time()):
-                self._wake()  # one who is woken wakes the next: a pause that ends may let many go
             self._busy += 1
+            self._going -= self._control.stopped
+            if self._may_send() and self._queues.has_turn(self._loop.time()):
+                self._wake()  # one who is woken wakes the next: a pause that ends may let many go
             try:
-                outcome = await self._take(turn)
+                outcome = await self._attempts.use(turn)
+                self._arm()
                 if outcome is not None:
                     await self._out.put(outcome)
             finally:
                 self._busy -= 1
+            if self._control.stopped and self._left is not None:
+                self._put_down()  # what was just pushed back
             self._say_if_still()
+
+    def _may_send(self) -> bool:
+        return self._sending and self._busy < -(-self._config.concurrency // self._control.sharers)
+
+    @property
+    def _sending(self) -> bool:
+        """Whether anything may be sent. Once it was stopped only attempts between two hops are left to be."""
+        return self._control.sending or (self._going > 0 and not self._control.held)
 
     async def _rest(self) -> None:
         """Wait until there may be a turn again."""
@@ -231,7 +278,7 @@ class _Runner:
 
     def _arm(self) -> None:
         wake_at = self._queues.wake_at()
-        if wake_at is None or not self._control.sending:
+        if wake_at is None or not self._may_send():  # where there is no room, whoever makes some looks for itself
             return
         if self._timer is not None:
             if not self._timer.cancelled() and self._timer.when() <= wake_at and self._timer.when() > self._loop.time():
@@ -242,126 +289,6 @@ class _Runner:
     def _ring(self) -> None:
         self._timer = None
         self._wake()
-
-    async def _take(self, turn: Turn[Journey]) -> Outcome | None:
-        """Use a turn. Returns the outcome, or None where the journey went back into a queue."""
-        journey = turn.entry
-        try:
-            if journey.target.refused:
-                return journey.outcome(Status.FAILED, ErrorKind.INTERNAL, journey.target.refused)
-            if turn.dead is not None:
-                return self._skip(journey, turn)
-            self.meter.in_flight += 1
-            self.meter.peak = max(self.meter.peak, self.meter.in_flight)
-            try:
-                return await self._advance(journey, turn.host)
-            finally:
-                self.meter.in_flight -= 1
-        finally:
-            self._queues.release(turn.host, now=self._loop.time())
-            self._arm()
-
-    def _skip(self, journey: Journey, turn: Turn[Journey]) -> Outcome:
-        times = f"{turn.host} gave no answer {self._config.host_failures} times in a row (--host-failures)"
-        if journey.redirects:
-            journey.exchange = Exchange()  # the one that there is belongs to the hop before
-            journey.end_attempt(turn.dead, f"redirect not followed: {times}", None)
-        if journey.attempts:  # it was requested before the host was given up: then its own failure stands
-            last = journey.attempts[-1] = replace(journey.attempts[-1], waited=None, wait_reason=None)
-            return journey.outcome(Status.FAILED, last.error_kind, last.error_detail)
-        return journey.outcome(Status.SKIPPED, turn.dead, f"not requested: {times}")
-
-    async def _advance(self, journey: Journey, host: str) -> Outcome | None:
-        journey.begin(self._loop.time())
-        journey.exchange = exchange = Exchange()
-        try:
-            hop = journey.hop = journey.hop or self._client.first_hop(journey.target)
-            await self._send(journey, hop, host)
-            following = self._client.next_hop(hop, exchange)
-        except FetchError as exc:
-            return self._failed(journey, host, exc)
-        except Exception as exc:  # noqa: BLE001  (a defect, ours or a transport's, costs one target, not the run)
-            detail = f"{type(exc).__name__}: {exc}"
-            return self._failed(journey, host, FetchError(detail, kind=ErrorKind.INTERNAL, answered=True))
-        if following is not None:
-            assert exchange.status is not None
-            journey.redirects.append(Redirect(exchange.status, hop.url.href, following.url.href))
-            journey.hop = following
-            self._queues.push(following.url.host, journey, now=self._loop.time(), front=True)
-            return None
-        return self._judge(journey, host)
-
-    async def _send(self, journey: Journey, hop: Hop, host: str) -> None:
-        began = self._loop.time()
-        assert journey.first_at is not None
-        left = self._config.total_deadline - (began - journey.first_at)
-        budget = min(self._config.deadline - journey.spent, left)
-        if budget <= 0:
-            # Said of the waiting, not of the host: "answered" keeps it from counting against the host.
-            text = _out_of_time(left, self._config)
-            raise FetchError(text, kind=ErrorKind.TIMEOUT, retryable=True, answered=True)
-        try:
-            await self._client.send(hop, journey.exchange, budget=budget)
-        finally:
-            journey.spend(self._loop.time() - began)
-            if journey.exchange.status is not None:  # a sign of life, whatever became of the body
-                self._queues.answered(host)
-
-    # The verdict
-
-    def _judge(self, journey: Journey, host: str) -> Outcome | None:
-        exchange = journey.exchange
-        assert exchange.status is not None
-        if exchange.status == 304:
-            if exchange.conditional:
-                journey.end_attempt(None, "", None)
-                return journey.outcome(Status.NOT_MODIFIED)
-            error = FetchError("304 Not Modified to an unconditional request", kind=ErrorKind.PROTOCOL, answered=True)
-            return self._failed(journey, host, error)
-        if exchange.status >= 400:
-            detail = f"HTTP {exchange.status} {httpx.codes.get_reason_phrase(exchange.status)}".rstrip()
-            return self._failed(journey, host, FetchError(detail, kind=ErrorKind.HTTP_STATUS, answered=True))
-        journey.end_attempt(None, "", None)
-        return journey.outcome(Status.SUCCEEDED)
-
-    def _failed(self, journey: Journey, host: str, error: FetchError) -> Outcome | None:
-        now = self._loop.time()
-        if not error.answered and error.kind in _NO_ANSWER:
-            self._queues.failed(host, error.kind, now=now)
-        failure = Failure(error.kind, error.retryable, journey.exchange.status, self._retry_after(journey, host, now))
-        wait = None
-        if not self._queues.is_dead(journey.target.host):
-            assert journey.first_at is not None
-            wait = self._policy.decide(
-                failure,
-                method=journey.target.method,
-                opted_in=journey.target.retry,
-                attempt=len(journey.attempts) + 1,
-                since_first=now - journey.first_at,
-            )
-        journey.end_attempt(error.kind, error.detail, wait)
-        if wait is None:
-            return journey.outcome(Status.FAILED, error.kind, error.detail)
-        self.meter.retries += 1
-        journey.restart()
-        self._queues.push(journey.target.host, journey, now=now, at=now + wait.seconds, front=True)
-        return None
-
-    def _retry_after(self, journey: Journey, host: str, now: float) -> float | None:
-        """Read the answer's Retry-After, and keep the whole host waiting for it."""
-        value = journey.exchange.header("retry-after")
-        if journey.exchange.status not in PAUSING_STATUSES or value is None:
-            return None
-        seconds = parse_retry_after(value, now=time.time(), longest=self._config.max_retry_after)
-        if seconds is not None:
-            self._queues.pause(host, until=now + seconds)
-        return seconds
-
-
-def _out_of_time(left: float, config: FetchConfig) -> str:
-    if left <= 0:
-        return f"all attempts together took longer than {config.total_deadline:g} s (--total-deadline)"
-    return f"the attempt took longer than {config.deadline:g} s (--deadline)"
 
 
 async def _as_async(targets: Iterable[Target] | AsyncIterable[Target]) -> AsyncGenerator[Target, None]:

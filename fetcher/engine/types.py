@@ -33,27 +33,6 @@ class Validators:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One request to make.
-
-    ``url`` is normalised and without fragment, ``host`` its politeness key (both from ``urls.parse_url``).
-    ``retry`` opts an unsafe method into retries. ``refused`` says why a target must not be requested: then that is its
-    outcome, ``internal``. ``key`` is the caller's own; the engine hands it back.
-    """
-
-    url: str
-    host: str
-    method: str = "GET"
-    headers: Headers = ()
-    body: bytes | None = None
-    label: str | None = None
-    retry: bool = False
-    validators: Validators | None = None
-    refused: str = ""
-    key: Hashable = None
-
-
-@dataclass(frozen=True, slots=True)
 class Timings:
     """Seconds, each None where the phase did not happen (a kept-alive connection has no connect)."""
 
@@ -92,6 +71,58 @@ class Attempt:
     timings: Timings = field(default_factory=Timings)
     waited: float | None = None
     wait_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The attempts that a target had before it was put down, and when the next one is due.
+
+    ``gone`` is how many seconds of its total deadline were gone then; ``first_epoch``, ``due_epoch`` and
+    ``put_down_epoch`` are seconds since the epoch.
+    """
+
+    attempts: tuple[Attempt, ...]
+    first_epoch: float
+    gone: float
+    due_epoch: float
+    put_down_epoch: float
+
+    def since_first(self, now: float) -> float:
+        """Return the seconds of the total deadline that are gone at a moment.
+
+        The time for which nobody had the target does not count, but for what it would have waited for anyway.
+        """
+        return self.gone + self._waited(now)
+
+    def still_to_wait(self, now: float) -> float:
+        """Return the seconds until the next attempt is due: no more than there were, whatever clock was set since."""
+        return max(0.0, self.due_epoch - self.put_down_epoch - self._waited(now))
+
+    def _waited(self, now: float) -> float:
+        return max(0.0, min(now, self.due_epoch) - self.put_down_epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One request to make.
+
+    ``url`` is normalised and without fragment, ``host`` its politeness key (both from ``urls.parse_url``).
+    ``retry`` opts an unsafe method into retries. ``refused`` says why a target must not be requested: then that is its
+    outcome, ``internal``. ``tried`` is what became of it before, where it is taken up again. ``key`` is the caller's
+    own; the engine hands it back.
+    """
+
+    url: str
+    host: str
+    method: str = "GET"
+    headers: Headers = ()
+    body: bytes | None = None
+    label: str | None = None
+    retry: bool = False
+    validators: Validators | None = None
+    refused: str = ""
+    tried: Tried | None = None
+    key: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)

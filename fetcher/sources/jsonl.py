@@ -24,6 +24,7 @@ _BEGINNING = re.compile(rb'\{\s*"url"\s*:\s*"([^"\\]{1,1000})')
 _PLACE = re.compile(r" - at `(?:key in )?\$\.([a-z]+)")
 _FOUND = re.compile(r"Expected `[^`]*`, got `([^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_TOO_LONG = f"longer than {MAX_RECORD} bytes"
 _RIGHT = {
     "url": "must be a string",
     "method": 'must be a string such as "POST"',
@@ -55,9 +56,9 @@ def read_jsonl(stream: Stream) -> Iterator[Entry]:
         if whole and not text:
             continue
         if not whole:
-            yield Entry(stream.name, stream.line, reason=f"longer than {MAX_RECORD} bytes")
+            yield Entry(stream.name, stream.line, reason=_TOO_LONG)
         else:
-            yield _entry(stream.name, stream.line, text)
+            yield read_entry(stream.name, stream.line, text)
 
 
 def _refuse_documents(stream: Stream) -> None:
@@ -68,7 +69,10 @@ def _refuse_documents(stream: Stream) -> None:
         raise stream.error("has JSON objects over several lines; write each on one line (jq -c . does)")
 
 
-def _entry(name: str, line: int, raw: bytes) -> Entry:
+def read_entry(name: str, line: int, raw: bytes) -> Entry:
+    """Return the entry for one JSON value."""
+    if len(raw) > MAX_RECORD:
+        return Entry(name, line, reason=_TOO_LONG)
     try:
         found = _decoder.decode(raw)
         if isinstance(found, str):

@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import BigIntegerField, Case, F, IntegerField, Q, QuerySet, SmallIntegerField, Value, When
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    DateTimeField,
+    F,
+    IntegerField,
+    Q,
+    QuerySet,
+    SmallIntegerField,
+    Value,
+    When,
+)
 from django.utils import timezone
 
 from fetcher.machine import this_process
@@ -39,21 +50,31 @@ _FORGOTTEN = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class HeldLane:
-    """A lane as its holder needs to know it. ``suspect`` is the result that it was at, if it is a ``careful`` one."""
+    """A lane as its holder needs to know it. ``suspect`` is the result that it was at, if it is a ``careful`` one.
+
+    ``asked`` is how many seconds ago its hosts were asked by another holder, at least; None if they were not.
+    """
 
     id: int
     careful: bool = False
     suspect: int | None = None
     strikes: int = 0
+    asked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a worker holds of a run: the open lanes that it has, its share of them, and how many others there are."""
+    """What a worker holds of a run: the open lanes that it has, its share of them, and how many others there are.
+
+    ``fellows`` counts the other workers that have a share. ``doubtful``: some of the others' lanes are held by a worker
+    that did not renew its lease, which is watched for a while before they are taken.
+    """
 
     lanes: Sequence[HeldLane]
     share: int
     elsewhere: int
+    fellows: int = 0
+    doubtful: bool = False
 
 
 class Watch:
@@ -67,6 +88,8 @@ class Watch:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[int, tuple[datetime, float]] = {}
+        self.doubted: list[int] = []
+        """Workers whose lease was over at the last look, and that are not believed gone yet."""
 
     def gone(self, *, but: int) -> list[int]:
         """Return the ids of workers that are gone; ``but`` is the worker that asks."""
@@ -77,11 +100,9 @@ class Watch:
             pk: seen if (seen := self._seen.get(pk)) and seen[0] == expires else (expires, moment)
             for pk, expires in workers.items()
         }
-        return [
-            pk
-            for pk, expires in workers.items()
-            if pk in ended or (_is_over(expires, now) and moment - self._seen[pk][1] >= OBSERVED)
-        ]
+        over = [pk for pk, expires in workers.items() if pk not in ended and _is_over(expires, now)]
+        self.doubted = [pk for pk in over if moment - self._seen[pk][1] < OBSERVED]
+        return [*(pk for pk in workers if pk in ended), *(pk for pk in over if pk not in self.doubted)]
 
 
 def _is_over(expires: datetime, now: datetime) -> bool:
@@ -99,8 +120,8 @@ def database_now() -> datetime:
     return timezone.now()
 
 
-def register_worker(run: int | None = None) -> int:
-    """Add a row for this process, which works on a run, and return its id."""
+def register_worker(run: int | None = None, *, sends: bool = True) -> int:
+    """Add a row for this process, which works on a run, and return its id. Without ``sends`` it leases no lane."""
     process, now = this_process(), database_now()
     _forget_old(now)
     worker = Worker.objects.create(
@@ -110,6 +131,7 @@ def register_worker(run: int | None = None) -> int:
         pid=process.pid,
         process_started=process.started,
         run_id=run,
+        sends=sends,
         started_at=now,
         expires_at=now + LEASE,
     )
@@ -122,7 +144,7 @@ def _forget_old(now: datetime) -> None:
     Worker.objects.filter(id__in=list(old.filter(lanes__isnull=True).values_list("id", flat=True))).delete()
 
 
-def renew(worker: int, run: int | None = None) -> None:
+def renew(worker: int, run: int | None = None, *, sends: bool = True) -> None:
     """Renew the lease of every lane that the worker holds.
 
     A row that was removed, because nothing was heard of the worker for a day, is put back.
@@ -133,7 +155,7 @@ def renew(worker: int, run: int | None = None) -> None:
     process = this_process()
     Worker.objects.create(
         pk=worker, token=uuid.uuid4(), hostname=process.hostname, boot_id=process.boot, pid=process.pid,
-        process_started=process.started, run_id=run, started_at=now, expires_at=now + LEASE,
+        process_started=process.started, run_id=run, sends=sends, started_at=now, expires_at=now + LEASE,
     )  # fmt: skip
 
 
@@ -144,12 +166,13 @@ def hold_lanes(run: int, worker: int, watch: Watch | None = None) -> Holding:
     result. Of a lane taken from a worker that is gone the takeover is counted, from one on if there were results since
     the last. The holder's own lanes are returned even beyond the share.
     """
-    gone = (watch or Watch()).gone(but=worker)
+    watch = watch or Watch()
+    gone = watch.gone(but=worker)
     lanes = Lane.objects.filter(run=run)
     still_open = lanes.still_open()
     mine = still_open.filter(worker=worker).count()
     total = still_open.count()
-    fellows = Worker.objects.of_run(run).exclude(id__in=[*gone, worker]).count()
+    fellows = Worker.objects.of_run(run).filter(sends=True).exclude(id__in=[*gone, worker]).count()
     share = -(-total // (1 + fellows))
     free = still_open.filter(_free(gone))
     if mine < share and free.exists():
@@ -157,11 +180,23 @@ def hold_lanes(run: int, worker: int, watch: Watch | None = None) -> Holding:
             renew(worker, run)
         mine += _take(free, worker, share - mine)
     held = lanes.filter(worker=worker).order_by("number", "part")
-    rows = held.still_open().values_list("id", "takeovers", "suspect", "strikes")
+    now = database_now()
+    rows = held.still_open().values_list("id", "takeovers", "suspect", "strikes", "asked_at")
     return Holding(
-        [HeldLane(pk, takeovers >= CAREFUL, suspect, strikes) for pk, takeovers, suspect, strikes in rows],
+        [
+            HeldLane(
+                pk,
+                takeovers >= CAREFUL,
+                suspect,
+                strikes,
+                None if asked_at is None else (now - asked_at).total_seconds(),
+            )
+            for pk, takeovers, suspect, strikes, asked_at in rows
+        ],
         share,
         total - mine,
+        fellows,
+        bool(watch.doubted) and still_open.filter(worker__in=watch.doubted).exists(),
     )
 
 
@@ -197,13 +232,17 @@ def _take(free: QuerySet[Lane], worker: int, count: int) -> int:
                 output_field=SmallIntegerField(),
             ),
             taken_with=Case(When(lost, then=results), default=F("taken_with"), output_field=BigIntegerField()),
+            asked_at=Case(When(lost, then=Value(database_now())), default=F("asked_at"), output_field=DateTimeField()),
             worker=worker,
         )
 
 
-def give_back(worker: int, lanes: Sequence[int]) -> None:
-    """Give up lanes that others have more time for."""
-    Lane.objects.filter(id__in=lanes, worker=worker).update(worker=None)
+def give_back(worker: int, lanes: Sequence[int], *, asked: Sequence[int] = ()) -> None:
+    """Give up lanes that others have more time for; of those in ``asked`` hosts were asked while they were held."""
+    held = Lane.objects.filter(id__in=lanes, worker=worker)
+    if asked:
+        held.filter(id__in=asked).update(worker=None, asked_at=database_now())
+    held.update(worker=None)
 
 
 def accuse(worker: int, lane: int, result: int) -> None:
@@ -223,5 +262,5 @@ def let_go(worker: int) -> None:
     with transaction.atomic():
         # In the order in which planning and recording lock them: no deadlock between the two.
         lock_rows(Lane, Lane.objects.filter(worker=worker).values_list("id", flat=True))
-        Lane.objects.filter(worker=worker).update(worker=None)
+        Lane.objects.filter(worker=worker).update(worker=None, asked_at=database_now())
     Worker.objects.filter(pk=worker).delete()

@@ -44,6 +44,7 @@ from fetcher.models import (
     RunState,
     Shard,
 )
+from fetcher.store import waiting
 from fetcher.store.bodies import FOLDER
 from fetcher.store.sql import delete_rows, in_batches, lock_name, lock_rows
 
@@ -117,6 +118,7 @@ def prune_run(run: int, pruned: Pruned, report: Report = lambda pruned: None) ->
             if _in_use(run) or Shard.objects.filter(run=run).exists():
                 return False
             Run.objects.filter(parent=run).update(parent=None)
+            waiting.forget(run)
             delete_rows(Lane, list(Lane.objects.filter(run=run).values_list("id", flat=True)))
             pruned.runs += delete_rows(Run, [run])
     finally:

@@ -20,7 +20,7 @@ from fetcher.engine.types import Headers
 from fetcher.models import Lane, ResultStatus, Run, RunState, Worker
 from fetcher.options import RunOptions
 from fetcher.secrets import derived_key, seal, unseal
-from fetcher.store import leases
+from fetcher.store import leases, waiting
 from fetcher.store.shards import wipe_secrets
 from fetcher.texts import clean_text
 
@@ -211,14 +211,16 @@ def resume(run: int, worker: int) -> None:
         others = Worker.objects.of_run(run).exclude(id__in=[*gone, worker]).filter(expires_at__gt=now)
         if other := others.order_by("-expires_at").first():
             heard = max(0, round((now - other.expires_at + leases.LEASE).total_seconds()))
+            where = " on the cluster" if row.woken_at is not None else ""
             raise RunBusy(
-                f"run {run} is in progress: process {other.pid} on {other.hostname} was heard of {heard} s ago. Follow "
-                f"it with: manage.py runs show {run} --watch. If that process is gone, try again in "
-                f"{max(1, round((other.expires_at - now).total_seconds()))} s"
+                f"run {run} is in progress{where}: process {other.pid} on {other.hostname} was heard of {heard} s "
+                f"ago. Follow it with: manage.py runs show {run} --watch; stop it with: manage.py runs cancel {run}. "
+                f"If that process is gone, try again in {max(1, round((other.expires_at - now).total_seconds()))} s"
             )
         row.state, row.planner, row.finished_at = RunState.RUNNING, worker, None
+        row.woken_at = None  # whoever resumes it has it from now on
         row.started_at = row.started_at or timezone.now()
-        row.save(update_fields=["state", "planner", "finished_at", "started_at"])
+        row.save(update_fields=["state", "planner", "finished_at", "started_at", "woken_at"])
 
 
 def planned(run: int) -> None:
@@ -226,14 +228,20 @@ def planned(run: int) -> None:
     Run.objects.filter(pk=run).update(planned_at=timezone.now(), planner=None)
 
 
-def finish(run: int, *, worker: int | None = None, failed: bool = False) -> RunState:
+def finish(
+    run: int, *, worker: int | None = None, failed: bool = False, error: str = "", deserted: bool = False
+) -> RunState:
     """End this process's part of a run and return the state that it is in now.
 
     It is completed when its source was read to the end and every target has a result, failed when the caller says that
-    it cannot go on, and interrupted otherwise. Stored secrets are wiped once the run is over. Where another process
-    went on with the run in the place of ``worker``, its end is left to that.
+    it cannot go on (``error``: why), interrupted otherwise, and cancelled if it was. Stored secrets are wiped once the
+    run is over, of a cancelled one when the last of its processes ends it, or it is known to be ``deserted``. Where
+    another process went on with the run in the place of ``worker``, its end is left to that.
     """
-    if Run.objects.filter(pk=run, secrets__isnull=False).exists() and _state(run, failed=failed) in OVER:
+    state = _state(run, failed=failed)
+    if state is RunState.CANCELLED and not deserted and has_workers(run):
+        return state  # what they are about to send must not lack its secrets: the last of them ends the run
+    if state in OVER and Run.objects.filter(pk=run, secrets__isnull=False).exists():
         wipe_secrets(run)  # before the run is over for all to see
     with transaction.atomic():
         row = Run.objects.select_for_update(no_key=True).get(pk=run)
@@ -242,14 +250,45 @@ def finish(run: int, *, worker: int | None = None, failed: bool = False) -> RunS
             return state
         row.state = state
         row.finished_at = timezone.now()
-        row.planner = None
+        row.planner = row.woken_at = None
+        row.error = clean_text(error)
         if state in OVER:
+            waiting.forget(run)
             row.secrets = row.inputs = None
-        row.save(update_fields=["state", "finished_at", "planner", "secrets", "inputs"])
+        row.save(update_fields=["state", "finished_at", "planner", "woken_at", "error", "secrets", "inputs"])
     return state
 
 
+def cancel(run: int) -> RunState:
+    """Have nothing more of a run fetched, and return the state that it was in.
+
+    Its workers see it within a second or two (``is_cancelled``); the last of them leaves the run over, as ``finish``
+    does. Raises Run.DoesNotExist.
+    """
+    with transaction.atomic():
+        row = Run.objects.select_for_update().get(pk=run)
+        before = RunState(row.state)
+        if before in OVER:
+            return before
+        row.state, row.finished_at, row.woken_at = RunState.CANCELLED, timezone.now(), None
+        row.save(update_fields=["state", "finished_at", "woken_at"])
+    finish(run)
+    return before
+
+
+def has_workers(run: int) -> bool:
+    """Whether processes work on a run, or read its source, as far as is known."""
+    return Worker.objects.of_run(run).exclude(id__in=leases.Watch().gone(but=0)).exists()
+
+
+def is_cancelled(run: int) -> bool:
+    """Whether somebody wants nothing more of it fetched."""
+    return Run.objects.filter(pk=run, state=RunState.CANCELLED).exists()
+
+
 def _state(run: int, *, failed: bool) -> RunState:
+    if is_cancelled(run):
+        return RunState.CANCELLED
     if failed:
         return RunState.FAILED
     read = Run.objects.filter(pk=run, planned_at__isnull=False).exists()

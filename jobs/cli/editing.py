@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from django.core.management.base import CommandError, OutputWrapper
+from django.utils import timezone
 
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.calling import inputs_from
@@ -23,8 +24,10 @@ from fetcher.sources import Inputs, SourceError
 from fetcher.store.runs import load_config, load_options
 from jobs import store
 from jobs.cli.options import policies_from, schedule_from
+from jobs.cli.showing import by_its_clock
 from jobs.lists import export_targets, imported
-from jobs.models import TargetList
+from jobs.models import Job, TargetList
+from jobs.payloads import due
 from jobs.schedules import Schedule
 from jobs.store import JobError, Wanted
 
@@ -55,8 +58,8 @@ def add(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWrapper
         store.check_new(options["name"])
         with _importing(options, config, run_options, stderr) as found:
             wanted = Wanted(config, run_options, schedule, policies_from(options))
-            store.create_job(options["name"], found, wanted)
-    _say_imported(f"job {options['name']} added", found, stdout)
+            job = store.create_job(options["name"], found, wanted)
+    _say_imported(f"job {options['name']} added", found, stdout, _when(job))
 
 
 def replace(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWrapper) -> None:
@@ -83,13 +86,21 @@ def _importing(
         raise CommandError("interrupted; nothing was saved", returncode=130) from None
 
 
-def _say_imported(what: str, found: TargetList, stdout: OutputWrapper) -> None:
+def _when(job: Job) -> str:
+    """Say when a job is due next, and who fetches it then; nothing where it has no schedule or is paused."""
+    times = due(job, timezone.now(), 1)
+    return f"due next {by_its_clock(times[0], job.time_zone)}, where manage.py qcluster runs" if times else ""
+
+
+def _say_imported(what: str, found: TargetList, stdout: OutputWrapper, when: str = "") -> None:
     passed_over = "".join(
         f", {count(number, noun)}"
         for number, noun in ((found.duplicates, "duplicate"), (found.rejected, "rejected line"))
         if number
     )
     stdout.write(f"{what}: {count(found.size, 'target')}{passed_over}")
+    if when:
+        stdout.write(when)
     if found.rejected:
         raise SystemExit(SOME_FAILED)
 
@@ -116,8 +127,10 @@ def change(options: dict[str, Any], *, stdout: OutputWrapper) -> None:
             run_options = options_from(options, load_options(job))
         elif schedule is None and not policies:
             raise CommandError("say what to change (see job set --help)", returncode=USAGE)
-        store.change_job(job.name, Wanted(config, run_options, schedule, policies))
+        job = store.change_job(job.name, Wanted(config, run_options, schedule, policies))
     stdout.write(f"job {job.name} changed")
+    if schedule is not None and (when := _when(job)):
+        stdout.write(when)
 
 
 def export(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWrapper) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
@@ -18,7 +18,9 @@ from jobs.models import JobRejectedLine
 from jobs.payloads import JobDetail, JobItem
 
 _REJECTED_SHOWN = 20
-_COLUMNS = ("job", "state", "targets", "schedule", "source")
+_COLOURS = {"ran": "green", "waiting": "cyan", "skipped": "yellow", "missed": "yellow", "failed": "red"}
+_COLUMNS = ("job", "state", "targets", "schedule", "due next", "source")
+_FIRING_COLUMNS = ("due", "what became of it", "run", "why")
 
 
 def print_jobs(stream: TextIO, jobs: Sequence[JobItem]) -> None:
@@ -29,12 +31,13 @@ def print_jobs(stream: TextIO, jobs: Sequence[JobItem]) -> None:
     table.add_row(*(Text(name, "bold") for name in _COLUMNS))
     for job in jobs:
         source = printable(job.source or "")
-        table.add_row(job.name, _state(job), count(job.targets), _schedule(job), Text(source[:40]))
+        due = _by_its_clock(job, job.due_at) if job.due_at else ""
+        table.add_row(job.name, _state(job), count(job.targets), _schedule(job), due, Text(source[:40]))
     print_parts(stream, [table])
 
 
 def print_job(stream: TextIO, job: JobDetail, list_id: int) -> None:
-    """Print all that is known of a job, with its last runs."""
+    """Print all that is known of a job, with its last firings and runs."""
     table = _grid()
     for name, text in _facts(job):
         table.add_row(Text(name), Text(text))
@@ -42,6 +45,12 @@ def print_job(stream: TextIO, job: JobDetail, list_id: int) -> None:
     if job.rejected:
         parts.append(_rejected(job, list_id))
     print_parts(stream, [*parts, *unusual_options(job.options)])
+    if job.firings:
+        stream.write("\n")
+        _print_firings(stream, job)
+    if job.overdue_since:
+        since = _by_its_clock(job, job.overdue_since)
+        stream.write(f"\nOverdue since {since}: nobody came. Is manage.py qcluster running?\n")
     if job.runs:
         stream.write("\n")
         print_runs(stream, job.runs)
@@ -51,8 +60,7 @@ def print_job(stream: TextIO, job: JobDetail, list_id: int) -> None:
 
 def _facts(job: JobDetail) -> list[tuple[str, str]]:
     passed_over = f"{count(job.duplicates, 'duplicate')}, {count(job.rejected, 'rejected line')}"
-    zone = ZoneInfo(job.schedule.time_zone) if job.schedule and job.next_times else None
-    times = [f"{datetime.fromisoformat(time).astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for time in job.next_times]
+    times = [_by_its_clock(job, time) for time in job.next_times]
     return [
         ("state", _state(job)),
         ("targets", f"{count(job.targets)} ({passed_over})"),
@@ -65,6 +73,32 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
         *([("start jitter", f"{job.start_jitter_s} s")] if job.start_jitter_s else []),
         ("kept", f"the last {count(job.retention.runs, 'run')}, and none over {count(job.retention.days, 'day')}"),
     ]
+
+
+def _print_firings(stream: TextIO, job: JobDetail) -> None:
+    table = _grid()
+    for name in _FIRING_COLUMNS:
+        table.add_column(justify="right" if name == "run" else "left", no_wrap=name != "why")
+    table.add_row(*(Text(name, "bold") for name in _FIRING_COLUMNS))
+    for firing in job.firings:
+        run = "" if firing.run is None else str(firing.run)
+        due = _by_its_clock(job, firing.intended_at)
+        colour = _COLOURS.get(firing.state, "")
+        table.add_row(due, Text(firing.state, colour), run, Text(printable(firing.reason or "")))
+    print_parts(stream, [table])
+
+
+def by_its_clock(time: datetime, time_zone: str) -> str:
+    """Write a time as the clocks of a time zone show it; in UTC where this machine knows no such zone."""
+    try:
+        zone: tzinfo = ZoneInfo(time_zone)
+    except (LookupError, ValueError, OSError):
+        zone = UTC
+    return f"{time.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+
+
+def _by_its_clock(job: JobItem, time: str) -> str:
+    return by_its_clock(datetime.fromisoformat(time), job.schedule.time_zone if job.schedule else "UTC")
 
 
 def _rejected(job: JobDetail, list_id: int) -> Text:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.benchmarks import fanout, memory, pages, planning, saving, unchanged, workers
+from tests.benchmarks import cluster, fanout, memory, pages, planning, polling, saving, unchanged, workers
 from tests.benchmarks.figures import Figure
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -20,6 +20,8 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "planning": planning.measure,
     "unchanged": unchanged.measure,
     "workers": workers.measure,
+    "cluster": cluster.measure,
+    "polling": polling.measure,
 }
 
 

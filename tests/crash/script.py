@@ -59,15 +59,18 @@ def known_urls(netlocs: Sequence[str]) -> list[str]:
     return [f"http://{netlocs[number % len(netlocs)]}/etag/{number}" for number in range(KNOWN)]
 
 
-def write_script(draw: random.Random, netlocs: Sequence[str], *, count: int, hanging: int = 0) -> Script:
+def write_script(
+    draw: random.Random, netlocs: Sequence[str], *, count: int, hanging: int = 0, slow: float = 0.2
+) -> Script:
     """Return a list of ``count`` URLs in random order, with some repetitions and some lines that are no URL.
 
-    Paths are new ones at each call, but for those with an ETag.
+    ``slow`` is the part of them that take a moment, at most 0.8. Paths are new ones at each call, but for those with
+    an ETag.
     """
     paths: list[tuple[str, str, int]] = [(f"/hang/{next(_numbers)}", "succeeded", 1) for _ in range(hanging)]
     while len(paths) < count - KNOWN:
         number, kind = next(_numbers), draw.random()
-        if kind < 0.60:
+        if kind < 0.80 - slow:
             paths.append((f"/ok/{number}", "succeeded", 1))
         elif kind < 0.80:
             paths.append((f"/slow/{number}?ms={draw.randint(20, 200)}", "succeeded", 1))

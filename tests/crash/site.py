@@ -27,7 +27,7 @@ LIMIT = 60.0
 SOME_FAILED = 3
 _KNOWN_LABEL = "before"
 _MARK = "TRAWL_CRASH_RUN"
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "tests.crash.settings",
     "PYTHONPATH": str(ROOT),
     "FETCHER_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -170,7 +170,7 @@ class Scratch:
         said = self.folder / f"stderr-{len(self._commands)}.txt"
         values = {
             **os.environ,
-            **_ENVIRONMENT,
+            **ENVIRONMENT,
             "DATABASE_URL": self.database.url,
             "MEDIA_ROOT": str(self.folder / "media"),
             _MARK: mark,
@@ -202,7 +202,7 @@ class Scratch:
 def migrated(kind: str, folder: Path, server: str) -> Database:
     """Return a new, migrated database without a row."""
     database = new_database(kind, folder, server)
-    variables = {**os.environ, **_ENVIRONMENT, "DATABASE_URL": database.url}
+    variables = {**os.environ, **ENVIRONMENT, "DATABASE_URL": database.url}
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(command, cwd=ROOT, env=variables, check=True)
     return database

@@ -35,6 +35,8 @@ STRINGS: dict[str, tuple[str, Any]] = {
 }
 OWN: dict[str, tuple[str, Any]] = {
     "api_access": ("login", "login"),
+    "api_max_urls": ("7", 7),
+    "api_max_bytes": ("1KiB", 1024),
     "body_storage": ("large", "large"),
     "body_file_threshold": ("1MiB", 2**20),
     "fanout_max_urls": ("5", 5),
@@ -42,6 +44,8 @@ OWN: dict[str, tuple[str, Any]] = {
     "page_limit": ("10", 10),
     "list_environment": ("API_TOKEN, OTHER", frozenset({"API_TOKEN", "OTHER"})),
     "grace": ("2.5", 2.5),
+    "dispatcher": ("a.Cluster", "a.Cluster"),
+    "run_workers": ("3", 3),
     "keep_body": ("no", False),
     "conditional": ("False", False),
     "database_patience": ("0", 0),

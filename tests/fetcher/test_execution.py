@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 
+from fetcher import execution
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
 from fetcher.engine.runner import Meter
 from fetcher.execution import Execution
 from fetcher.feed import LaneFeed
-from fetcher.models import Result, Worker
+from fetcher.models import Lane, Result, Run, RunState, Waiting, Worker
 from fetcher.options import RunOptions
-from fetcher.store import leases
+from fetcher.store import leases, pauses, runs
 from fetcher.writer import Writer
 from tests.support.stored import plan
 from tests.support.waiting import until
@@ -34,32 +36,44 @@ async def planned(feed: LaneFeed) -> None:
 
 
 class Slow:
-    """Answers after a while, and notes when it was asked."""
+    """Answers after a while, or never, and notes when it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[float] = []
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.hangs = False
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(time.monotonic())
-        await asyncio.sleep(0.02)
-        return httpx.Response(200)
+        await asyncio.sleep(1000 if self.hangs else 0.02)
+        return httpx.Response(self.status, headers=self.headers)
 
 
-def execute(count: int, during: Callable[[Slow, Writer, Control], object]) -> tuple[Slow, int]:
+def execute(
+    count: int,
+    during: Callable[[Slow, Writer, Control], object],
+    *,
+    hosts: int = 1,
+    config: FetchConfig = CONFIG,
+    planning: Callable[[LaneFeed], Coroutine[Any, Any, None]] = planned,
+    patience: float | None = None,
+) -> tuple[Slow, int]:
     """Work on a run of so many targets while ``during`` goes on; return the transport and the worker."""
-    run, slow = plan(*(f"http://a.example/{number}" for number in range(count))), Slow()
+    urls = [f"http://{'abc'[number % hosts]}.example/{number}" for number in range(count)]
+    run, slow = plan(*urls), Slow()
 
     async def main() -> int:
         control = Control()
         async with Writer() as writer:
             worker = await writer(leases.register_worker, run)
-            execution = Execution(
-                run, worker, CONFIG, RunOptions(), writer=writer, control=control, disk=DiskWatch([], 0), meter=Meter(),
-                saved=lambda ids, tally: None, transport=httpx.MockTransport(slow),
+            work = Execution(
+                run, worker, config, RunOptions(), writer=writer, control=control, disk=DiskWatch([], 0), meter=Meter(),
+                saved=lambda ids, tally: None, transport=httpx.MockTransport(slow), patience=patience,
             )  # fmt: skip
             other = asyncio.ensure_future(during(slow, writer, control))
             async with asyncio.timeout(20):
-                await execution.work(planned)
+                await work.work(planning)
                 await other
             return worker
 
@@ -109,3 +123,75 @@ class TestStopping:
 
         slow, _ = execute(60, stop)
         assert Result.objects.count() == len(slow.asked) < 60
+
+    def test_lasts_no_longer_than_a_moment_once_the_run_is_cancelled_although_an_answer_never_comes(self, monkeypatch):
+        monkeypatch.setattr(execution, "LOOK", 0.05)
+        monkeypatch.setattr(execution, "CUT", 0.3)
+
+        async def cancel(slow: Slow, writer: Writer, control: Control) -> None:
+            slow.hangs = True
+            await until(lambda: len(slow.asked) >= 2, 10)
+            await writer(runs.cancel, await writer(lambda: Run.objects.get().pk))
+
+        began = time.monotonic()
+        slow, _ = execute(60, cancel)
+        assert time.monotonic() - began < 10
+        assert Result.objects.count() < len(slow.asked) < 60
+        assert Run.objects.get().state == RunState.CANCELLED
+
+
+class TestASlice:
+    """With patience it is a part of the work that others go on with."""
+
+    def test_does_not_wait_for_a_source_that_others_read(self):
+        async def nothing(slow: Slow, writer: Writer, control: Control) -> None:
+            pass
+
+        async def endless(feed: LaneFeed) -> None:
+            await asyncio.sleep(1000)
+
+        execute(3, nothing, patience=0.2, planning=endless)
+        assert Result.objects.count() == 3
+
+    def test_gives_up_its_lanes_and_keeps_what_was_tried(self):
+        async def stop(slow: Slow, writer: Writer, control: Control) -> None:
+            slow.status = 503
+            await until(lambda: len(slow.asked) >= 5, 10)
+            control.stop()
+
+        slow, _ = execute(60, stop, patience=3, config=FetchConfig(concurrency=2, backoff_base=60, backoff_max=60))
+        assert Waiting.objects.count() == len(slow.asked) < 60
+        assert not Result.objects.exists()
+        assert not Lane.objects.exclude(worker=None).exists()
+
+    def test_keeps_nothing_of_that_where_it_is_the_whole_of_the_work(self):
+        """A command's: whoever resumes it begins anew."""
+
+        async def stop(slow: Slow, writer: Writer, control: Control) -> None:
+            slow.status = 503
+            await until(lambda: len(slow.asked) >= 5, 10)
+            control.stop()
+
+        execute(60, stop, config=FetchConfig(concurrency=2, backoff_base=60, backoff_max=60))
+        assert not Waiting.objects.exists()
+
+    def test_uses_its_part_of_the_concurrency_only(self):
+        async def look(slow: Slow, writer: Writer, control: Control) -> None:
+            await writer(lambda: leases.register_worker(Run.objects.get().pk))
+            await until(lambda: control.sharers == 2, 10)
+            control.stop()
+
+        execute(200, look, patience=3, hosts=2)
+
+
+class TestPauses:
+    def test_of_others_hold_from_the_beginning_and_our_own_are_saved_before_the_end(self):
+        until_then = time.monotonic() + 0.5
+        pauses.save({"a.example:80": until_then})
+
+        async def nothing(slow: Slow, writer: Writer, control: Control) -> None:
+            slow.status, slow.headers = 429, {"Retry-After": "100"}
+
+        slow, _ = execute(1, nothing, config=FetchConfig(max_attempts=1))
+        assert slow.asked[0] >= until_then - 0.02
+        assert pauses.in_force(300)["a.example:80"].seconds > 90

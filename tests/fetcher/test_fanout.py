@@ -14,7 +14,8 @@ from fetcher.bodies import read_body
 from fetcher.engine.config import ConfigError
 from fetcher.engine.urls import parse_url
 from fetcher.fanout import FanOutReport, fan_out
-from fetcher.models import Result, Run, RunState
+from fetcher.models import HostPause, Result, Run, RunState
+from fetcher.store import pauses
 from tests.support.stored import fetch
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,3 +87,43 @@ class TestFanOut:
     def test_takes_a_transport(self):
         report = call("http://a.example/", transport=httpx.MockTransport(lambda request: httpx.Response(204)))
         assert report.outcomes[0].http_status == 204
+
+
+class TestAPausedHost:
+    """A Retry-After that somebody else was given is kept here too."""
+
+    def test_that_is_to_be_left_alone_for_longer_than_it_may_take_is_not_asked_and_not_waited_for(self):
+        pauses.save({"a.example:80": time.monotonic() + 100})
+        asked = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.host)
+            return httpx.Response(204)
+
+        began = time.monotonic()
+        report = call("http://a.example/", "http://b.example/", transport=httpx.MockTransport(answer))
+        closed, fine = report.outcomes
+        assert (closed.status, closed.error_kind, closed.attempts) == ("failed", "cancelled", ())
+        assert "a.example:80 asked to be left alone for 100 s more" in closed.error_detail
+        assert (fine.http_status, asked) == (204, ["b.example"])
+        assert time.monotonic() - began < 10
+
+    def test_is_asked_once_a_shorter_pause_is_over(self):
+        until = time.monotonic() + 0.5
+        pauses.save({"a.example:80": until})
+        asked = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(time.monotonic())
+            return httpx.Response(204)
+
+        report = call("http://a.example/", transport=httpx.MockTransport(answer))
+        assert report.outcomes[0].http_status == 204
+        assert asked[0] >= until - 0.01
+
+    def test_that_it_was_told_of_itself_is_told_to_others(self):
+        def answer(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(429, headers={"Retry-After": "100"})
+
+        call("http://a.example/", transport=httpx.MockTransport(answer))
+        assert list(HostPause.objects.values_list("host", flat=True)) == ["a.example:80"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
-from django.db import OperationalError
 
 from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig
@@ -19,6 +18,7 @@ from fetcher.store import leases, runs
 from fetcher.store.plan import Planner
 from fetcher.store.record import LaneLost, Recorder
 from fetcher.writer import Writer
+from tests.support.database_errors import busy
 from tests.support.stored import entries, open_targets, outcome, plan, record
 from tests.support.waiting import until
 
@@ -48,14 +48,6 @@ def working(run: int, use: Callable[[LaneFeed, Writer, int], Awaitable[None]]) -
 
 def ended(outcomes: list[Target]) -> list[Outcome]:
     return [outcome(target) for target in outcomes]
-
-
-def busy() -> OperationalError:
-    """Return the error of a statement that may be repeated."""
-    error, cause = OperationalError("database is locked"), sqlite3.OperationalError("database is locked")
-    cause.sqlite_errorcode = sqlite3.SQLITE_BUSY
-    error.__cause__ = cause
-    return error
 
 
 def urls(host: str, count: int) -> list[str]:
@@ -224,9 +216,10 @@ class TestSeveralWorkers:
         run, by_worker = plan(*(url for lane in range(20) for url in urls(f"h{lane}", 10))), {}
 
         async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            fellow = await writer(leases.register_worker, run)
+
             async def second() -> None:
                 async with Writer() as other:
-                    fellow = await other(leases.register_worker, run)
                     feed = LaneFeed(run, fellow, CONFIG, other, runs.variant_of(CONFIG))
                     feed.end_of_plan()
                     await work(feed, other, run, fellow, by_worker.setdefault(fellow, []))
@@ -261,8 +254,8 @@ class TestSeveralWorkers:
         run, taken = plan(*(url for lane in range(20) for url in urls(f"h{lane}", 30))), []
         give_back, answers = leases.give_back, []
 
-        def unanswered(worker: int, lanes: list[int]) -> None:
-            give_back(worker, lanes)
+        def unanswered(worker: int, lanes: list[int], **more: Any) -> None:
+            give_back(worker, lanes, **more)
             if not answers:
                 answers.append(lanes)
                 raise busy()

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from fetcher.machine import this_process
-from fetcher.models import PLACES, Lane, Result, Run, RunState, Worker, _stretches
+from fetcher.models import PLACES, Lane, Result, Run, RunState, Worker
+from fetcher.models.results import _stretches
 from tests.rows import make_result, make_run, make_shard
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import itertools
 import random
 import threading
 import time
@@ -307,10 +308,15 @@ class TestADatabaseThatFailsAgainAndAgain:
     def failing(self, monkeypatch) -> Iterator[list[str]]:
         """Have the writer's connections fail, each time at another place; gives what failed so far."""
         monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
-        chance, failed = random.Random(4), []
+        chance, failed, commits = random.Random(4), [], itertools.count(1)
 
         def fail(what: str) -> None:
-            if len(failed) < 20 and chance.random() < (0.3 if what == "COMMIT" else 0.05):
+            count = failed.count("COMMIT")
+            if what == "COMMIT":
+                due = count < 15 and next(commits) % 3 == 0
+            else:
+                due = len(failed) - count < 15 and chance.random() < 0.05
+            if due:
                 failed.append(what)
                 raise locked()
 

@@ -37,7 +37,8 @@ class TestShapes:
     def test_a_run_has_the_agreed_names_in_order(self):
         assert payloads.RunItem.__struct_fields__ == (
             "id", "label", "state", "job", "source", "created_at", "started_at", "finished_at", "total", "pending",
-            "succeeded", "not_modified", "failed", "skipped", "duplicates", "rejected", "bytes", "options",
+            "succeeded", "not_modified", "failed", "skipped", "duplicates", "rejected", "bytes", "error",
+            "options",
         )  # fmt: skip
 
 
@@ -235,6 +236,7 @@ class TestRunItems:
             "duplicates": 0,
             "rejected": 2,
             "bytes": 15,
+            "error": None,
             "options": {"concurrency": 100},
         }
 

@@ -99,3 +99,12 @@ def test_what_a_304_confirms_is_counted_as_saved() -> None:
 
 def test_with_nothing_done_there_is_no_rate() -> None:
     assert Progress().rate == 0
+
+
+def test_a_run_that_is_followed_has_what_the_database_says() -> None:
+    counts = {"planned": 20, "succeeded": 3, "not_modified": 1, "failed": 2, "skipped": 0, "bytes": 70}
+    made = Progress(run=1, accepted=25, work=RemainingWork(Limits(100, 8, 0)))
+    made.looked(counts, 2)
+
+    assert (made.accepted, made.done, made.failed, made.bytes) == (25, 6, 2, 70)  # the plan is newer
+    assert (made.workers, made.work) == (2, None)

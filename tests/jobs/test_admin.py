@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.http import HttpResponse
 from django.test import Client
+from django_q.models import Schedule as Alarm
 
 from fetcher.engine.config import FetchConfig
-from jobs.models import Job
+from fetcher.models import Run
+from jobs import firing, timers
+from jobs.models import Firing, Job
 from jobs.schedules import Kind, Schedule
-from tests.rows import make_run
+from tests.rows import NOON, make_run
 from tests.support.jobs import make_job
+from tests.support.queue import messages
 
 LIST = "/admin/jobs/job/"
 
@@ -47,6 +52,62 @@ def test_search_finds_by_name_and_number(job, term):
     make_job("other")
     found = logged_in(superuser=True).get(f"{LIST}?q={job.pk if term == 'id' else term}").content.decode()
     assert ("news" in found, ">other<" in found) == (True, False)
+
+
+def test_the_page_tells_what_became_of_the_last_firings(job):
+    Firing.objects.create(job=job, intended_at=NOON, state="failed", reason="the variable TOKEN is not set")
+    page = logged_in(superuser=True).get(f"{LIST}{job.pk}/change/").content.decode()
+    assert all(text in page for text in ("trawl-failed", "the variable TOKEN is not set"))
+
+
+def told(answer: HttpResponse) -> list[str]:
+    return [str(message) for message in answer.context["messages"]]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRunNow:
+    def chosen(self, *jobs: Job, client: Client | None = None) -> list[str]:
+        client = client or logged_in(superuser=True)
+        data = {"action": "run_now", "_selected_action": [job.pk for job in jobs]}
+        return told(client.post(LIST, data, follow=True))
+
+    def test_begins_a_run_of_each_on_the_cluster(self):
+        jobs = [make_job("a"), make_job("b", enabled=False)]
+        said = self.chosen(*jobs)
+        runs = Run.objects.in_bulk()
+        assert {run.job_id for run in runs.values()} == {job.pk for job in jobs}
+        assert {message["args"] for message in messages("jobs.tasks.work")} == {(run,) for run in runs}
+        assert all(f"/admin/fetcher/run/{run}/change/" in " ".join(said) for run in runs)
+
+    def test_tells_which_could_not_begin_and_begins_the_rest(self):
+        missing = FetchConfig(headers=(("Authorization", "env:NO_SUCH_TOKEN"),))
+        jobs = [make_job("busy"), make_job("lacks", config=missing), make_job("fine")]
+        busy = firing.run_now(jobs[0])
+        said = sorted(self.chosen(*jobs))
+        assert said[0] == f"Job busy: run {busy} of job busy is in progress"
+        assert said[1].startswith("Job fine: ")
+        assert said[2].startswith("Job lacks: ")
+        assert "NO_SUCH_TOKEN" in said[2]
+        assert Run.objects.count() == 2
+
+    def test_tells_that_the_queue_is_away(self, settings):
+        settings.FETCHER_DISPATCHER = ""
+        said = self.chosen(make_job("a"), make_job("b"))
+        assert said == ["Nothing was begun: there is no cluster: FETCHER_DISPATCHER is not set"]
+
+    def test_is_not_for_who_may_only_look(self):
+        self.chosen(make_job("a"), client=logged_in("view_job"))
+        assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("page", ["schedule", "success", "failure", "ormq"])
+def test_the_pages_of_the_queue_stay_usable(job, page):
+    firing_alarm = Alarm.objects.get(name=timers.name_of(job.pk))
+    client = logged_in(superuser=True)
+    answer = client.get(f"/admin/django_q/{page}/")
+    assert answer.status_code == 200
+    assert ("trawl job" in answer.content.decode()) == (page == "schedule")
+    assert client.get(f"/admin/django_q/schedule/{firing_alarm.pk}/change/").status_code == 200
 
 
 def test_pauses_and_resumes(job):

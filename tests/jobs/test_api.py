@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from django_q.models import Schedule as Alarm
 
 from fetcher.engine.config import FetchConfig
+from fetcher.models import Run
+from jobs import timers
+from jobs.models import Firing
 from jobs.schedules import Kind, Schedule
 from jobs.store import pause_or_resume
-from tests.rows import make_run
+from tests.rows import NOON, make_run
+from tests.support import dispatching
+from tests.support.dispatching import Noting
 from tests.support.jobs import make_job
 
 JOBS = "/api/v1/jobs/"
@@ -46,6 +52,7 @@ class TestJobDetail:
             "weekday": None, "cron": None, "time_zone": "Asia/Tokyo",
         }  # fmt: skip
         assert [time[10:] for time in found["next_times"]] == ["T21:30:00.000Z"] * 3
+        assert found["due_at"] == found["next_times"][0]
         assert [item["id"] for item in found["runs"]] == [run.pk]
         assert found["retention"] == {"runs": 50, "days": 30}
 
@@ -54,8 +61,32 @@ class TestJobDetail:
         pause_or_resume("paused", enabled=False)
         make_job("idle")
         paused, idle = (api.get(f"{JOBS}{name}/").json() for name in ("paused", "idle"))
-        assert (paused["enabled"], paused["next_times"]) == (False, [])
+        assert (paused["enabled"], paused["next_times"], paused["due_at"]) == (False, [], None)
         assert (idle["schedule"], idle["next_times"]) == (None, [])
+
+    def test_tells_what_became_of_the_last_firings_the_newest_first(self, api):
+        job = make_job("news", schedule=DAILY)
+        for day, values in ((1, {"state": "ran", "run": 7}), (2, {"state": "skipped", "reason": "run 7 goes on"})):
+            Firing.objects.create(job=job, intended_at=NOON.replace(day=day), at=NOON, **values)
+        found = api.get(f"{JOBS}news/").json()
+        assert found["firings"] == [
+            {
+                "intended_at": f"2026-03-0{day}T12:00:00.123Z", "at": "2026-03-01T12:00:00.123Z", "state": state,
+                "run": run, "reason": reason,
+            }
+            for day, state, run, reason in ((2, "skipped", None, "run 7 goes on"), (1, "ran", 7, None))
+        ]  # fmt: skip
+        for day in range(3, 20):
+            Firing.objects.create(job=job, intended_at=NOON.replace(day=day), state="ran")
+        firings = api.get(f"{JOBS}news/").json()["firings"]
+        assert (len(firings), firings[0]["intended_at"][:10]) == (10, "2026-03-19")
+
+    def test_tells_that_nobody_came(self, api):
+        job = make_job("news", schedule=Schedule(kind=Kind.EVERY, every=15))
+        assert api.get(f"{JOBS}news/").json()["overdue_since"] is None
+        args = str((job.pk, NOON.replace(minute=15, second=0, microsecond=0).isoformat()))
+        Alarm.objects.filter(name=timers.name_of(job.pk)).update(args=args, next_run=NOON)
+        assert api.get(f"{JOBS}news/").json()["overdue_since"] == "2026-03-01T12:15:00.000Z"
 
     def test_answers_304_to_its_etag(self, api):
         make_job()
@@ -75,3 +106,47 @@ def test_strangers_are_refused(api):
 def test_an_address_that_lacks_its_last_slash_is_sent_on(api):
     answer = api.get(JOBS.rstrip("/"))
     assert (answer.status, answer.headers["Location"]) == (301, JOBS)
+
+
+class TestRunning:
+    @pytest.fixture(autouse=True)
+    def cluster(self, settings):
+        settings.FETCHER_DISPATCHER = dispatching.PATH
+        Noting.reset()
+        return Noting
+
+    @pytest.mark.parametrize("body", [b"", b"{}\n"], ids=["none", "empty"])
+    def test_hands_the_jobs_list_over_also_where_it_is_paused(self, api, body):
+        make_job("news", "http://a/1", "http://b/2", enabled=False)
+        answer = api.post("/api/v1/jobs/news/runs/", body)
+        run = Run.objects.get()
+        assert (answer.status, answer.headers["Location"]) == (202, f"/api/v1/runs/{run.pk}/")
+        assert answer.json()["rejected"] == []
+        item = answer.json()["run"]
+        assert (item["job"], item["total"], item["state"]) == ("news", 2, "pending")
+        assert Noting.woken == [run.pk]
+
+    def test_that_is_in_progress_is_a_409_that_names_it(self, api):
+        make_job("news")
+        api.post("/api/v1/jobs/news/runs/")
+        answer = api.post("/api/v1/jobs/news/runs/")
+        run = Run.objects.get()
+        assert (answer.status, answer.json()["run"]) == (409, run.pk)
+        assert answer.detail == f"Run {run.pk} of job news is in progress; wait for its end, or cancel it."
+
+    def test_of_no_job_is_a_404(self, api):
+        assert api.post("/api/v1/jobs/none/runs/").status == 404
+
+    def test_with_options_of_its_own_is_a_400(self, api):
+        make_job("news")
+        answer = api.post("/api/v1/jobs/news/runs/", {"options": {}})
+        assert (answer.status, answer.json()["pointer"]) == (400, "#")
+        assert not Run.objects.exists()
+
+    def test_is_not_for_another_sites_page(self, api):
+        make_job("news")
+        assert api.post("/api/v1/jobs/news/runs/", Origin="https://evil.example").status == 403
+
+    def test_is_the_only_thing_to_do_there(self, api):
+        answer = api.get("/api/v1/jobs/news/runs/")
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from croniter import croniter
@@ -12,6 +12,7 @@ from jobs.schedules import (
     Kind,
     Schedule,
     ScheduleError,
+    is_due,
     next_times,
     parse_at,
     parse_cron,
@@ -168,3 +169,16 @@ def test_what_is_written_is_read():
 @pytest.mark.parametrize("text", ["0 0 * * thu", "0 0 * mar,apr fri", "0 0 l * *", "5,35 */2 1-7 * 0"])
 def test_names_and_lists_are_taken_and_django_q2s_parser_reads_them(text):
     assert croniter.expand(parse_cron(text))
+
+
+@pytest.mark.parametrize("schedule", [every(15), daily("06:30", BERLIN), cron("*/7 1-3 * * *", BERLIN)], ids=str)
+def test_is_due_at_its_own_times_only(schedule):
+    for time in next_times(schedule, utc("2026-03-28T12:00"), 20):
+        assert is_due(schedule, time)
+        assert not any(is_due(schedule, time + timedelta(seconds=off)) for off in (-30, -1, 1, 30))
+
+
+def test_goes_on_for_an_island_that_crosses_the_date_line():
+    # Samoa had no 30 December 2011: at 10:00 UTC of that day its clocks went from Thursday's midnight to Saturday's.
+    times = next_times(cron("0 * * * *", "Pacific/Apia"), utc("2011-12-30T08:30"), 3)
+    assert times == [utc(f"2011-12-30T{hour}:00") for hour in ("09", "10", "11")]

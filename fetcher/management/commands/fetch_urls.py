@@ -19,11 +19,13 @@ from fetcher.cli.command import TrawlCommand
 from fetcher.cli.execution import Execution, follow
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.cli.preview import show_plan
+from fetcher.cli.queueing import Planning, add_queue_options, hand_over, is_queued
 from fetcher.cli.resuming import add_resume_option, is_resume, resume
 from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
 from fetcher.disk import shortage, urls_in
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
+from fetcher.queueing import queue_list
 from fetcher.service import fetch_list
 from fetcher.sources import Inputs, SourceError
 
@@ -45,13 +47,20 @@ examples:
   manage.py fetch_urls --retry-failed 12 --cause dns,timeout,http_status:5xx --max-attempts 8
   manage.py fetch_urls --resume
   manage.py fetch_urls --resume 12 --workers 2 --output ndjson
+  manage.py fetch_urls --file urls.txt --queue
+  manage.py fetch_urls --file urls.txt --queue --wait --output ndjson
+  manage.py fetch_urls --resume 12 --queue
 
 exit codes:
   0    every URL succeeded (or was not modified)
   1    an error: no database, a file that cannot be read
   2    wrong usage
   3    finished, but some URLs failed or some lines are no URLs (0 with --exit-zero)
-  130, 143    interrupted by Ctrl-C or SIGTERM: what was in flight is saved, and the command that goes on is printed
+  130, 143    interrupted by Ctrl-C or SIGTERM: what was in flight is saved, and the command that goes on is printed;
+              with --queue the cluster goes on
+
+With --queue a run is fetched by the cluster (manage.py qcluster). Without --wait the exit code is that of handing it
+over: 0, or 3 where some lines are no URLs.
 """
 
 
@@ -76,12 +85,14 @@ class Command(TrawlCommand):
         group = parser.add_argument_group("processes")
         add_workers_option(group)
         add_split_option(group)
+        add_queue_options(group)
         add_request_options(parser)
         add_fetch_options(parser)
         add_output_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Fetch, and exit with the code that says how it went."""
+        queued = is_queued(options)
         if is_resume(options):
             resume(options, stdout=self.stdout, stderr=self.stderr)
             return
@@ -113,6 +124,15 @@ class Command(TrawlCommand):
                 stderr=self.stderr,
             )
             return
+        if queued:
+            hand_over(
+                _queueing(entries, config, run_options, options),
+                options,
+                source=entries.description,
+                stdout=self.stdout,
+                stderr=self.stderr,
+            )
+            return
         self._show(_fetching(entries, config, run_options, options), options, source=entries.description)
 
     def _show(self, execution: Execution, options: dict[str, Any], *, source: str = "") -> None:
@@ -137,4 +157,17 @@ def _fetching(entries: Inputs, config: FetchConfig, run_options: RunOptions, opt
         listener=listener,
         control=control,
         workers=options["workers"],
+    )
+
+
+def _queueing(entries: Inputs, config: FetchConfig, run_options: RunOptions, options: dict[str, Any]) -> Planning:
+    return lambda listener, control, dispatcher: queue_list(
+        entries,
+        config,
+        run_options,
+        dispatcher=dispatcher,
+        label=options["label"] or "",
+        source=entries.description,
+        listener=listener,
+        control=control,
     )

@@ -1,4 +1,4 @@
-"""``manage.py runs``: which runs there are, and how one is going or went."""
+"""``manage.py runs``: which runs there are, how one is going or went, and its end before its time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from fetcher import payloads
+from fetcher.cli.cancelling import cancel_run
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking, find_run, run_reference
 from fetcher.cli.runs import exit_code, interruptible, print_run, print_runs, watch_run
 from fetcher.cli.streams import raw_stream, use_utf8
+from fetcher.cli.telling import ended_badly
 from fetcher.models import Run, RunState
 
 _EPILOG = """\
@@ -20,13 +22,17 @@ examples:
   manage.py runs list --label nightly --limit 5 --output json
   manage.py runs show latest
   manage.py runs show 12 --watch
+  manage.py runs cancel 12
 
 A run whose process is gone is shown as interrupted: at once on its own machine, elsewhere a minute after it was last
-heard of.
+heard of. One that the cluster has goes on without a process.
+
+cancel stops a run within seconds, wherever it is fetched: here, in another terminal, on the cluster. What is saved
+stays; what has no result stays pending, and the run cannot be resumed.
 
 exit codes:
-  0    shown; with --watch: the run completed and everything succeeded
-  1    an error: no such run, no database; with --watch: the run did not complete
+  0    shown, cancelled; with --watch: the run completed and everything succeeded
+  1    an error: no such run, no database, a run to cancel that is over; with --watch: the run did not complete
   2    wrong usage
   3    with --watch: completed, but some URLs failed or some lines were rejected
   130  interrupted by Ctrl-C; the run itself goes on
@@ -42,12 +48,12 @@ def _limit(text: str) -> int:
 class Command(TrawlCommand):
     """Thin: find runs, print them."""
 
-    help = "List runs, or show one."
+    help = "List runs, show one, or cancel some."
     epilog = _EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Declare the two forms."""
-        forms = parser.add_subparsers(dest="form", required=True, metavar="list|show")
+        """Declare the forms."""
+        forms = parser.add_subparsers(dest="form", required=True, metavar="list|show|cancel")
         listing = forms.add_parser("list", help="list runs, the newest first")
         listing.add_argument("--state", choices=RunState.values, help="only runs in this state")
         listing.add_argument("--label", help="only runs with this label")
@@ -58,6 +64,11 @@ class Command(TrawlCommand):
         showing.add_argument("--watch", action="store_true", help="follow the run until it is over, then show it")
         showing.add_argument("--output", choices=("summary", "json"), default="summary", help="(default: summary)")
 
+        cancelling = forms.add_parser("cancel", help="have nothing more of a run fetched, wherever that is done")
+        cancelling.add_argument(
+            "runs", metavar="RUN", nargs="+", type=run_reference, help="a run's number, or latest; several are allowed"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Print, and exit with the code that says how it went."""
         out = raw_stream(self.stdout)
@@ -65,6 +76,8 @@ class Command(TrawlCommand):
         with asking():
             if options["form"] == "list":
                 self._list(out, options)
+            elif options["form"] == "cancel":
+                self._cancel(out, options)
             else:
                 self._show(out, options)
 
@@ -96,7 +109,25 @@ class Command(TrawlCommand):
         else:
             print_run(out, run)
         out.flush()
+        if options["watch"] and run.state in (RunState.CANCELLED, RunState.FAILED):
+            raise CommandError(ended_badly(run.id, run.state))
         if options["watch"] and run.state != RunState.COMPLETED:
             raise CommandError(f"run {run.id} is {run.state}, not completed")
         if options["watch"] and exit_code(run):
             raise SystemExit(exit_code(run))
+
+    def _cancel(self, out: Any, options: dict[str, Any]) -> None:
+        problems = []
+        for reference in options["runs"]:
+            with interruptible():
+                try:
+                    problem = cancel_run(out, reference)
+                except CommandError as exc:
+                    problem = str(exc)
+            if problem:
+                problems.append(problem)
+            out.flush()
+        for problem in problems[:-1]:
+            raw_stream(self.stderr).write(f"{problem}\n")
+        if problems:
+            raise CommandError(problems[-1])

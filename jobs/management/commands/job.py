@@ -11,6 +11,7 @@ from fetcher.cli.calling import add_output_options, add_source_options, add_spli
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking
 from fetcher.cli.options import add_fetch_options, add_request_options
+from fetcher.cli.queueing import add_queue_options
 from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.payloads import encode
 from jobs import payloads, store
@@ -33,6 +34,7 @@ examples:
   manage.py job export items > targets.jsonl
   manage.py job pause pages
   manage.py job run pages
+  manage.py job run items --queue
   manage.py job resume pages
   manage.py job list --output json
   manage.py job remove pages
@@ -101,7 +103,9 @@ class Command(TrawlCommand):
             add_request_options(found[name])
             add_fetch_options(found[name])
         add_split_option(found["add"])
-        add_workers_option(found["run"].add_argument_group("processes"))
+        processes = found["run"].add_argument_group("processes")
+        add_workers_option(processes)
+        add_queue_options(processes)
         add_output_options(found["run"])
         found["list"].add_argument("--output", choices=("table", "json"), default="table", help="(default: table)")
         found["show"].add_argument(

@@ -23,8 +23,15 @@ def test_a_problem_has_the_members_of_rfc_9457(api):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_other_methods_are_a_405_that_lists_the_allowed_ones(api, method):
-    answer = api.get(RUNS, method=method)
+    answer = api.get("/api/v1/latest/", method=method)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert answer.detail.startswith(f"{method} is not allowed here")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_where_runs_are_started_post_is_among_them(api, method):
+    answer = api.get(RUNS, method=method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
 
 
 def test_head_is_get_without_a_body(api):

@@ -31,6 +31,12 @@ class TestLine:
         found.statuses["skipped"] += 3
         assert "3 failed, 2 rejected" in line(found)
 
+    def test_tells_workers_instead_of_requests_where_the_cluster_fetches(self):
+        found = progress(1, accepted=1)
+        found.workers = 2
+        assert ", 2 workers" in line(found)
+        assert "in flight" not in line(found)
+
     def test_says_when_it_is_nearly_done(self):
         assert line(progress(10, accepted=10, planned=True)).endswith("nearly done")
 

@@ -65,6 +65,13 @@ class TestShow:
         assert [(times.host, times.count) for times in hosts] == [("slow.example:443", 1), ("fast.example:443", 1)]
         assert hosts[0].mean == pytest.approx(2.0)
 
+    def test_counts_retries_and_what_was_not_sent_again(self):
+        run = finished()
+        make_result(run, "https://a.example/", attempts=3)
+        make_result(run, "https://b.example/", attempts=1)
+        found = stored_progress(item(run))
+        assert (found.retries, found.unchanged_bytes, found.known) == (2, 0, True)
+
     def test_leaves_hosts_out_of_a_huge_run(self, monkeypatch):
         run = finished()
         make_result(run)

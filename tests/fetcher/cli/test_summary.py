@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fetcher.cli.summary import print_summary
+from fetcher.cli.summary import figures, print_summary
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Status
 from fetcher.progress import Progress, Tally
@@ -112,3 +112,8 @@ class TestSummary:
 
     def test_shows_nothing_that_could_command_a_terminal(self):
         assert "\x1b" not in summary(failed(ErrorKind.PROTOCOL, detail="\x1b[2J\x1b]0;gone\x07"))
+
+
+def test_figures_are_null_where_they_are_not_known():
+    found = figures(Progress(known=False))
+    assert (found["retries"], found["unchanged_bytes"], found["rejected"]) == (None, None, 0)

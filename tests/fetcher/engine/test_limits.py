@@ -103,7 +103,7 @@ class TestDelayAndPause:
         queues: HostQueues[int] = HostQueues(per_host=8)
         queues.push("a", 0, now=0)
         taken(queues, 0)
-        queues.pause("a", until=10)
+        queues.pause("a", until=10, now=0)
         queues.push("a", 1, now=0)
         queues.push("b", 2, now=0)
 
@@ -116,7 +116,7 @@ class TestDelayAndPause:
         queues.push("a", 0, now=0)
         queues.push("a", 1, now=0)
         assert queues.pop(0) is not None
-        queues.pause("a", until=10)
+        queues.pause("a", until=10, now=0)
 
         assert queues.pop(1) is None
         assert queues.wake_at() == 10
@@ -125,11 +125,129 @@ class TestDelayAndPause:
         queues: HostQueues[int] = HostQueues(per_host=8)
         queues.push("a", 0, now=0)
         taken(queues, 0)
-        queues.pause("a", until=10)
-        queues.pause("a", until=5)
+        queues.pause("a", until=10, now=0)
+        queues.pause("a", until=5, now=0)
         queues.push("a", 1, now=0)
 
         assert entries(taken(queues, 9)) == []
+
+
+class TestPausesOfOthers:
+    """Of hosts that nobody has asked for yet, or of which nothing is on its way."""
+
+    def test_hold_for_what_comes_later(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=8)
+        queues.pause("a", until=10, now=0)
+        assert (len(queues), queues.wake_at()) == (0, None)
+        queues.push("a", 1, now=5)
+        queues.push("b", 2, now=5)
+
+        assert entries(taken(queues, 5)) == [2]
+        assert queues.wake_at() == 10
+        assert entries(taken(queues, 10)) == [1]
+
+    def test_hold_also_once_the_host_was_forgotten_again(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=8, host_failures=1)
+        queues.pause("a", until=10, now=0)
+        queues.push("a", 1, now=0)
+        queues.drain(0)
+        queues.push("a", 2, now=1)
+
+        assert entries(taken(queues, 9)) == []
+        assert entries(taken(queues, 10)) == [2]
+
+    def test_hold_up_entries_that_wait_already(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=8)
+        queues.push("a", 1, now=0)
+        queues.push("a", 2, now=0, at=3)
+        queues.pause("a", until=10, now=0)
+
+        assert entries(taken(queues, 9)) == []
+        assert entries(taken(queues, 10)) == [2, 1]
+
+    def test_say_for_how_long_a_host_is_closed(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=8, host_delay=2)
+        queues.pause("a", until=10, now=0)
+        queues.push("b", 1, now=0)
+        taken(queues, 0)
+
+        assert [queues.closed_for(host, 1) for host in "abc"] == [9, 1, 0]
+        queues.push("a", 1, now=0)
+        assert [queues.closed_for(host, 11) for host in "abc"] == [0, 0, 0]
+
+    def test_never_shorten_each_other(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=8)
+        queues.pause("a", until=10, now=0)
+        queues.pause("a", until=5, now=0)
+        queues.push("a", 1, now=5)
+
+        assert entries(taken(queues, 9)) == []
+
+    def test_of_a_host_that_is_known_for_its_failures_are_kept_and_then_its_failures_are_again(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=1, host_failures=2)
+        queues.push("a", 0, now=0)
+        taken(queues, 0)
+        queues.failed("a", ErrorKind.DNS, now=0)
+        queues.release("a", now=0)
+        queues.pause("a", until=10, now=0)
+        assert queues.wake_at() == 10
+        assert not queues.has_turn(10)
+        queues.push("a", 1, now=10)
+        taken(queues, 10)
+        queues.failed("a", ErrorKind.DNS, now=10)
+
+        assert queues.is_dead("a")
+
+    def test_are_remembered_of_so_many_hosts_and_the_last_to_end_are_among_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "REMEMBERED_PAUSES", 10)
+        queues: HostQueues[int] = HostQueues(per_host=1)
+        for number in range(1000):
+            queues.pause(f"h{number}", until=1 + number, now=0)
+            assert len(queues._pauses) <= 10
+        for number in (0, 998, 999):
+            queues.push(f"h{number}", number, now=0)
+
+        assert entries(taken(queues, 1)) == [0]
+        assert entries(taken(queues, 1000)) == [998, 999]
+
+
+class TestDrain:
+    def test_takes_out_everything_that_waits_with_the_time_until_which_it_was_kept_back(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=1, host_delay=2)
+        for entry, host in enumerate(["a", "a", "b"]):
+            queues.push(host, entry, now=0)
+        queues.push("a", 3, now=0, at=7)
+        queues.push("c", 4, now=0, at=5)
+        assert queues.pop(0) == Turn("a", 0, None)
+
+        assert sorted(queues.drain(0), key=lambda pair: pair[0]) == [(1, None), (2, None), (3, 7), (4, 5)]
+        assert queues.drain(0) == []
+        assert taken(queues, 100) == []
+
+    def test_leaves_turns_that_were_taken_and_what_is_known_of_the_hosts(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=1, host_delay=2)
+        queues.push("a", 0, now=0)
+        queues.push("a", 1, now=0)
+        taken(queues, 0)
+        queues.drain(0)
+        queues.push("a", 2, now=1)
+        assert taken(queues, 3) == []  # the slot is taken
+        queues.release("a", now=1)
+
+        assert taken(queues, 1.9) == []
+        assert entries(taken(queues, 2)) == [2]
+
+    def test_forgets_hosts_of_which_nothing_is_left(self) -> None:
+        queues: HostQueues[int] = HostQueues(per_host=1)
+        for number in range(100):
+            queues.push(f"h{number}", number, now=0)
+            queues.push(f"w{number}", number, now=0, at=5)
+        queues.drain(0)
+        assert queues.pop(0) is None
+
+        assert len(queues) == 0
 
 
 class TestDeadHosts:
@@ -237,7 +355,7 @@ class TestMemory:
         queues: HostQueues[int] = HostQueues(per_host=1)
         queues.push("paused", 0, now=0)
         taken(queues, 0)
-        queues.pause("paused", until=60)
+        queues.pause("paused", until=60, now=0)
         queues.release("paused", now=0)
         for entry in range(50):
             queues.push(f"h{entry}", entry, now=0)
@@ -303,12 +421,18 @@ class Politeness(RuleBasedStateMachine):
         self.live[turn.host] -= 1
         self.queues.release(turn.host, now=self.now)
 
-    @precondition(lambda self: self.out)
-    @rule(data=st.data(), seconds=st.sampled_from([0.0, 0.5, 2.0]))
-    def pause(self, data: st.DataObject, seconds: float) -> None:
-        host = data.draw(st.sampled_from(self.out)).host
+    @rule(host=st.sampled_from(HOSTS), seconds=st.sampled_from([0.0, 0.5, 2.0]))
+    def pause(self, host: str, seconds: float) -> None:
         self.closed_until[host] = max(self.closed_until[host], self.now + seconds)
-        self.queues.pause(host, until=self.now + seconds)
+        self.queues.pause(host, until=self.now + seconds, now=self.now)
+
+    @rule()
+    def drain(self) -> None:
+        drained = self.queues.drain(self.now)
+        assert sorted(entry for entry, _ in drained) == sorted(self.waiting)
+        for entry, at in drained:
+            assert at is None or at == self.ripe_at[entry] > self.now
+        self.waiting.clear()
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), times=st.integers(1, 3))

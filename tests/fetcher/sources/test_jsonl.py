@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fetcher.engine.types import Target
 from fetcher.sources import Entry, SourceError
 from fetcher.sources.fields import FieldError
-from fetcher.sources.jsonl import _entry, read_headers
+from fetcher.sources.jsonl import read_entry, read_headers
 from tests.support.sources import brief, read, targets
 
 
@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def entry(line: str | bytes) -> Entry:
-    return _entry("f", 1, line if isinstance(line, bytes) else line.encode())
+    return read_entry("f", 1, line if isinstance(line, bytes) else line.encode())
 
 
 class TestLines:

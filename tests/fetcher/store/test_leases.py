@@ -148,6 +148,48 @@ class TestShares:
 
 
 @pytest.mark.django_db
+class TestWhenHostsWereAsked:
+    """By whoever had the lane before: the next holder keeps the host delay from then on."""
+
+    def asked(self, run: int) -> float | None:
+        worker = leases.register_worker(run)
+        [lane] = leases.hold_lanes(run, worker).lanes
+        return lane.asked
+
+    @pytest.fixture
+    def run(self) -> int:
+        return plan("http://a.example/")
+
+    def test_is_not_known_of_a_lane_that_nobody_had(self, run):
+        assert self.asked(run) is None
+
+    @pytest.mark.parametrize("was_asked", [True, False])
+    def test_is_noted_when_one_is_given_back_of_which_something_was_sent(self, run, was_asked):
+        worker = leases.register_worker(run)
+        held = leases.lease_lanes(run, worker)
+        leases.give_back(worker, held, asked=held if was_asked else [])
+        assert not Lane.objects.exclude(worker=None).exists()
+        leases.let_go(worker)
+        assert self.asked(run) == (pytest.approx(0, abs=5) if was_asked else None)
+
+    def test_is_noted_when_all_is_let_go(self, run):
+        worker = leases.register_worker(run)
+        leases.lease_lanes(run, worker)
+        leases.let_go(worker)
+        assert self.asked(run) == pytest.approx(0, abs=5)
+
+    def test_is_taken_for_the_moment_at_which_it_is_taken_from_one_that_is_gone(self, run):
+        worker = leases.register_worker(run)
+        leases.lease_lanes(run, worker)
+        kill(worker)
+        assert self.asked(run) == pytest.approx(0, abs=5)
+
+    def test_is_told_with_the_time_that_has_passed(self, run):
+        Lane.objects.update(asked_at=timezone.now() - timedelta(seconds=100))
+        assert self.asked(run) == pytest.approx(100, abs=5)
+
+
+@pytest.mark.django_db
 class TestWatch:
     """Who is gone: what a process on this machine shows at once, and a lease only what was seen of it."""
 

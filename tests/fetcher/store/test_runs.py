@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.test import override_settings
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
-from fetcher.models import Run, RunState
+from fetcher.models import Run, RunState, Worker
 from fetcher.options import RunOptions
 from fetcher.secrets import UnsealError
-from fetcher.store import runs
-from tests.support.stored import open_targets, outcome, plan, record
+from fetcher.store import cluster, leases, runs
+from fetcher.store.plan import Planner
+from tests.support.stored import entries, open_targets, outcome, plan, record
 
 SECRET = FetchConfig(headers=(("Authorization", "Bearer s3cret"), ("X-A", "1"), ("Cookie", "env:SESSION")))
 URLS = ("http://a.example/1", "http://b.example/")
@@ -188,3 +190,43 @@ class TestStates:
     def test_labels_that_no_database_takes_are_mended(self, label):
         runs.create_run(FetchConfig(), label=label, source=label)
         assert len(Run.objects.get().label) <= 200
+
+
+class TestCancelling:
+    @pytest.fixture
+    def run(self) -> int:
+        run = runs.create_run(SECRET)
+        Planner(run).add(entries(*URLS))
+        return run
+
+    def test_ends_a_run_that_nobody_works_on_and_says_what_it_was(self, run):
+        assert runs.cancel(run) == RunState.PENDING
+        row = Run.objects.get()
+        assert (row.state, row.secrets, row.finished_at is None) == (RunState.CANCELLED, None, False)
+        assert runs.pending(run) == len(URLS)
+
+    def test_leaves_what_is_over_as_it_is(self, run):
+        runs.finish(run, failed=True, error="why")
+        assert runs.cancel(run) == RunState.FAILED
+        assert (Run.objects.get().state, Run.objects.get().error) == (RunState.FAILED, "why")
+
+    def test_leaves_the_secrets_to_the_last_of_its_processes(self, run):
+        first, second = leases.register_worker(run), leases.register_worker(run)
+        runs.start(run, first)
+        assert runs.cancel(run) == RunState.RUNNING
+        for worker in (first, second):
+            assert Run.objects.get().secrets is not None
+            leases.let_go(worker)
+            runs.finish(run)
+        assert Run.objects.get().secrets is None
+
+    def test_of_a_run_whose_processes_were_killed_elsewhere_is_ended_by_the_sweep(self, run):
+        worker = leases.register_worker(run)
+        Worker.objects.update(hostname="elsewhere")
+        runs.start(run, worker)
+        runs.cancel(run)
+        cluster.sweep()
+        assert Run.objects.get().secrets is not None  # it may still be sending
+        Worker.objects.update(expires_at=leases.database_now() - timedelta(seconds=1))
+        cluster.sweep()
+        assert (Run.objects.get().secrets, Run.objects.get().state) == (None, RunState.CANCELLED)

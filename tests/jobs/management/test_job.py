@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management.base import OutputWrapper
 from django.db import transaction
+from django_q.models import Schedule as Alarm
 
 from fetcher.models import Result, Run, RunState
 from fetcher.store import leases, runs
-from jobs import store
+from jobs import store, timers
 from jobs.cli import running
-from jobs.models import Job, TargetList
+from jobs.models import Firing, Job, TargetList
 from jobs.schedules import Kind, Schedule
+from tests.rows import NOON
 from tests.support.commands import Called, manage
 from tests.support.jobs import CONFIG, OPTIONS
 
@@ -66,6 +69,16 @@ class TestAdd:
         assert job("add", "a", "--file", str(file), "--cron", "*/5 * * * *").code == 0
         assert Job.objects.get().list.source == str(file)
 
+    def test_tells_when_it_is_due_and_who_fetches_it(self):
+        told = job("add", "a", "http://a/1", "--daily", "6:30", "--time-zone", "Asia/Tokyo").out.splitlines()
+        assert (told[0], told[1][:9], told[1][-40:]) == (
+            "job a added: 1 target", "due next ", "06:30 JST, where manage.py qcluster runs",
+        )  # fmt: skip
+        assert "07:30 JST" in job("set", "a", "--daily", "7:30").out
+        assert job("set", "a", "--per-host", "2").out == "job a changed\n"
+        job("pause", "a")
+        assert job("set", "a", "--daily", "8:30").out == "job a changed\n"
+
     def test_with_rejected_lines_saves_the_rest_and_exits_3(self):
         called = job("add", "a", "http://a/1", "no url")
         assert (called.code, called.out) == (3, "job a added: 1 target, 1 rejected line\n")
@@ -112,6 +125,28 @@ class TestAsking:
         assert "every 15 minutes" in job("list").out
         shown = job("show", "news").out
         assert all(text in shown for text in ("2 (0 duplicates, 0 rejected lines)", "due next", "No run yet"))
+
+    def test_tell_when_it_is_due_by_its_own_clock(self, news):
+        job("set", "news", "--daily", "6:30", "--time-zone", "Asia/Tokyo")
+        assert " 06:30 JST" in job("list").out
+        assert " 06:30 JST" in job("show", "news").out
+        job("pause", "news")
+        assert "06:30 JST" not in job("list").out
+
+    def test_tell_what_became_of_the_last_firings(self, news):
+        found = Job.objects.get()
+        Firing.objects.create(job=found, intended_at=NOON, state="ran", run=12)
+        reason = "headers: the header Authorization needs the environment variable TOKEN, which is not set"
+        Firing.objects.create(job=found, intended_at=NOON + timedelta(minutes=15), state="failed", reason=reason)
+        shown = " ".join(job("show", "news").out.split())
+        assert f"Sun 2026-03-01 12:15 UTC failed {reason} Sun 2026-03-01 12:00 UTC ran 12" in shown
+
+    def test_tell_that_nobody_came(self, news):
+        assert "qcluster" not in job("show", "news").out
+        args = str((Job.objects.get().pk, "2026-03-01T12:15:00+00:00"))
+        Alarm.objects.filter(func=timers.FIRE).update(args=args, next_run=NOON)
+        shown = job("show", "news").out
+        assert "Overdue since Sun 2026-03-01 12:15 UTC: nobody came. Is manage.py qcluster running?" in shown
 
     def test_as_json(self, news):
         [listed] = json.loads(job("list", "--output", "json").out)

@@ -35,8 +35,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "text"),
         [
-            ("runs", "required: list|show"),
-            ("runs cancel 1", "invalid choice: 'cancel'"),
+            ("runs", "required: list|show|cancel"),
+            ("runs stop 1", "invalid choice: 'stop'"),
+            ("runs cancel", "required: RUN"),
+            ("runs cancel 1 -1", "argument RUN: must be a run's number or latest, not '-1'"),
             ("runs show", "required: RUN"),
             ("runs show abc", "argument RUN: must be a run's number or latest, not 'abc'"),
             ("runs show 0", "argument RUN: must be a run's number"),

@@ -1,0 +1,63 @@
+"""What a command prints of a run on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from django.core.management.base import OutputWrapper
+
+from fetcher import payloads
+from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream
+from fetcher.cli.summary import figures
+from fetcher.models import Result, Run
+from fetcher.progress import Progress
+
+OUTPUTS = ("summary", "ndjson", "json")
+
+
+class ResultPrinter:
+    """Prints a JSON line for each result. When nobody reads any more, the run goes on in silence."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+
+    def print_results(self, ids: list[int]) -> None:
+        """Print the results with these ids."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write("".join(payloads.encode_line(item).decode() for item in payloads.result_items(ids)))
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = None
+            discard_stdout()
+
+
+def print_document(stream: TextIO, progress: Progress) -> None:
+    """Print ``{"run": {...}, "summary": {...}, "items": [...]}``, reading a page of results at a time."""
+    run = progress.run
+    document = payloads.encode(payloads.run_items(Run.objects.filter(pk=run))[0]).decode()
+    stream.write(f'{{"run": {document}, "summary": {payloads.encode(figures(progress)).decode()}, "items": [')
+    separator = "\n"
+    for ids in _pages(run):
+        for item in payloads.result_items(ids):
+            stream.write(separator + payloads.encode(item).decode())
+            separator = ",\n"
+    stream.write("\n]}\n")
+
+
+def print_no_run(stdout: OutputWrapper, output: str) -> None:
+    """Print what a program reads where there was nothing to make a run of: with ``json`` ``{"run": null, …}``."""
+    if output == "json":
+        with closed_pipe_is_fine():
+            out = raw_stream(stdout)
+            out.write(payloads.encode({"run": None, "summary": figures(Progress()), "items": []}).decode() + "\n")
+            out.flush()
+
+
+def _pages(run: int) -> Iterator[list[int]]:
+    after = 0
+    while ids := Result.objects.page(run, after=after, limit=500):
+        yield ids
+        after = ids[-1]

@@ -1,0 +1,47 @@
+"""Targets that wait for another attempt while nobody has their lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from fetcher.engine.types import Tried
+from fetcher.models import Lane, Result, Waiting
+from fetcher.store.sql import in_batches
+
+_decoder = msgspec.msgpack.Decoder(Tried)
+
+
+def put_down(rows: Sequence[tuple[int, int, Tried]]) -> None:
+    """Save what was tried of targets, given as result id, lane and attempts; a later saving replaces an earlier one."""
+    if not rows:
+        return
+    with transaction.atomic():
+        Waiting.objects.bulk_create(
+            [Waiting(id=result, lane_id=lane, tried=msgspec.msgpack.encode(tried)) for result, lane, tried in rows],
+            update_conflicts=True,
+            unique_fields=["id"],
+            update_fields=["tried"],
+            batch_size=200,
+        )
+
+
+def of_lanes(lanes: Sequence[int]) -> dict[int, Tried]:
+    """Return what was tried of the targets of these lanes that have no result yet, by result id.
+
+    What is kept of the others is removed, so that it does not grow with the run.
+    """
+    found: dict[int, Tried] = {}
+    for batch in in_batches(lanes):
+        rows = Waiting.objects.filter(lane__in=batch)
+        rows.filter(Exists(Result.objects.filter(pk=OuterRef("pk")))).delete()
+        found.update((result, _decoder.decode(bytes(tried))) for result, tried in rows.values_list("id", "tried"))
+    return found
+
+
+def forget(run: int) -> None:
+    """Remove what is kept of a run that is over."""
+    Waiting.objects.filter(lane__in=Lane.objects.filter(run=run).values("id")).delete()
