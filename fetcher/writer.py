@@ -42,6 +42,8 @@ class Writer:
     given to it is idempotent**, for a commit may have taken place although its answer was lost: called again, also from
     its middle, it does what is left to do. ``writer.once`` never repeats.
 
+    What was queued when the context is left is still done, and a later call is a RuntimeError.
+
     ``waiting`` gets a line when waiting begins, every half minute, and when it is over; it runs in the writer thread.
     """
 
@@ -71,11 +73,11 @@ class Writer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.hurry()
-        # The connection belongs to the thread, so only the thread can close it.
-        try:
-            await asyncio.shield(self.once(connections.close_all))
-        finally:
-            self._thread.shutdown(wait=False)
+        # The connection belongs to the thread, so only the thread can close it; and nothing may come after that, for it
+        # would open another that nobody closes.
+        closing = self.once(connections.close_all)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(closing)
 
     def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
         """Queue a call of an idempotent function and return the future of its result."""

@@ -329,10 +329,15 @@ class TestSuspects:
                     await writer(recorder.record, batch)
                     await writer(feed.recorded, batch)
 
-            async for target in feed:
-                taken.append((target.key.result == first, len(pending)))
-                pending.append(target)
-                asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(settle_all()))
+            async def settle_soon() -> None:
+                await asyncio.sleep(0.05)
+                await settle_all()
+
+            async with asyncio.TaskGroup() as settling:
+                async for target in feed:
+                    taken.append((target.key.result == first, len(pending)))
+                    pending.append(target)
+                    settling.create_task(settle_soon())
 
         working(run, use)
         assert [under_way for struck, under_way in taken if struck] == [0]

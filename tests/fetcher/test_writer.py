@@ -184,3 +184,27 @@ class TestTheConnection:
         write(call, patience=60)
         assert tries == [False, False]
         assert Run.objects.count() == 1
+
+    def test_is_closed_with_the_writer_whoever_still_wants_to_write(self):
+        opened = []
+
+        def note() -> None:
+            connection.ensure_connection()
+            opened.append(connection.connection)
+
+        async def main() -> None:
+            async def write_again() -> None:
+                with pytest.raises(RuntimeError):
+                    while True:
+                        await writer(note)
+
+            async with Writer(0) as writer:
+                await writer(note)
+                late = asyncio.ensure_future(write_again())
+                await asyncio.sleep(0)
+            await late
+
+        asyncio.run(main())
+        assert len(set(map(id, opened))) == 1
+        if connection.vendor == "postgresql":
+            assert opened[0].closed
