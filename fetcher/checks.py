@@ -7,15 +7,17 @@ warning of ``manage.py check --deploy`` only: a person who tries Trawl out is no
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name)
+from django.core.checks import CheckMessage, Error, Info, Warning, register  # noqa: A004  (Django's name)
 from django.db import connections
 
 from fetcher import conf
 from fetcher.engine.config import ConfigError
+from fetcher.engine.transport.choice import check_files, choose_transport
 
 BUSY_TIMEOUT = 20
 """Seconds; a writer on SQLite may have to wait for another's batch, and for a checkpoint."""
@@ -28,7 +30,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ".localhost"})
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001: a ``FETCHER_`` setting has a value that cannot be used."""
     found: list[CheckMessage] = []
-    for read in (conf.fetch_config, conf.fetcher_settings):
+    for read in (conf.fetch_config, conf.fetcher_settings, conf.connection_options):
         try:
             read()
         except ConfigError as exc:
@@ -36,6 +38,32 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 Error(str(exc), hint="Change it in the settings or in the environment.", id="fetcher.E001"),
             )
     return found
+
+
+@register("fetcher")
+def check_transport(**kwargs: Any) -> list[CheckMessage]:
+    """E003, W007, I001: what requests go through, and why."""
+    try:
+        options = conf.connection_options()
+    except ConfigError:
+        return []  # E001 says it
+    try:
+        chosen = choose_transport(options)
+        check_files(options)
+    except ConfigError as exc:
+        return [
+            Error(
+                f"FETCHER_{exc.name.upper()} {exc}",
+                hint="Change it in the settings or in the environment.",
+                id="fetcher.E003",
+            )
+        ]
+    if chosen.is_fallback:
+        slow = f"requests go through {chosen.shown}, several times slower than libcurl"
+        return [Warning(slow, hint=f"{chosen.reason}.", id="fetcher.W007")]
+    if sys.argv[1:2] != ["check"]:  # before other commands it would be noise
+        return []
+    return [Info(f"requests go through {chosen.shown}", hint=f"{chosen.reason}.", id="fetcher.I001")]
 
 
 @register("fetcher")

@@ -1,7 +1,8 @@
 """Django settings to values that are checked. Every name begins with ``FETCHER_``.
 
 Each field of ``FetchConfig`` has a setting by its name (``FETCHER_CONCURRENCY = 50``; a string, as the environment
-gives it, is read like the option of the same name). The others are listed in ``Settings``.
+gives it, is read like the option of the same name), and so has each of ``ConnectionOptions``. The others are listed in
+``Settings``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fetcher.engine.config import (
     parse_number,
     parse_size,
 )
+from fetcher.engine.transport.options import ConnectionOptions
 
 Access = Literal["loopback", "login"]
 
@@ -81,7 +83,7 @@ class Settings:
                 raise ConfigError(name, f"must be true or false, not {getattr(self, name)!r}")
 
 
-T = TypeVar("T", FetchConfig, Settings)
+T = TypeVar("T", FetchConfig, Settings, ConnectionOptions)
 
 
 def _list(text: str) -> list[str]:
@@ -161,11 +163,20 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "conditional": _yes_or_no,
     "database_patience": parse_number,
     "disk_reserve": parse_size,
+    "transport": lambda _, text: text.strip().lower(),
+    "http2": _yes_or_no,
+    "proxy": _text,
+    "ca_file": _text,
+    "client_cert": _text,
+    "client_key": _text,
 }
 
 
 _LISTS = frozenset({"allowed_networks", "secret_headers", "list_environment"})
-_TEXTS = _LISTS | {"user_agent", "api_access", "body_storage", "dispatcher"}
+_TEXTS = _LISTS | {
+    "user_agent", "api_access", "body_storage", "dispatcher", "transport", "proxy", "ca_file", "client_cert",
+    "client_key",
+}  # fmt: skip
 """What has no other form than text, once lists are joined."""
 
 
@@ -206,3 +217,8 @@ def fetch_config(overrides: Mapping[str, Any] | None = None) -> FetchConfig:
 def fetcher_settings() -> Settings:
     """Return the settings beside the fetch options. Raises ConfigError."""
     return Settings(**_from_settings(Settings))
+
+
+def connection_options() -> ConnectionOptions:
+    """Return how connections are made. Raises ConfigError."""
+    return ConnectionOptions(**_from_settings(ConnectionOptions))

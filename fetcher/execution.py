@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from django.db import DatabaseError
 
-from fetcher.conf import fetcher_settings
+from fetcher.conf import connection_options, fetcher_settings
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
@@ -131,6 +131,7 @@ class Execution:
             feed,
             self._config,
             transport=self._transport,
+            connections=connection_options(),
             meter=self._meter,
             control=self._control,
             left=feed.left if sliced else None,

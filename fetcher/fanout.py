@@ -17,7 +17,7 @@ import httpx
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from fetcher.conf import Settings, fetch_config, fetcher_settings
+from fetcher.conf import Settings, connection_options, fetch_config, fetcher_settings
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
 from fetcher.engine.errors import ErrorKind
@@ -69,6 +69,7 @@ async def fan_out(
         [target for target in targets if target.host not in too_long],
         config,
         transport=transport,
+        connections=connection_options(),
         control=control,
         paused=lambda host, seconds: told.update({host: time.monotonic() + seconds}),
     )

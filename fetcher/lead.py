@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable
 import httpx
 from django.db import DatabaseError, InterfaceError, transaction
 
-from fetcher.conf import fetcher_settings
+from fetcher.conf import connection_options, fetcher_settings
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
+from fetcher.engine.transport import choose_transport
 from fetcher.estimate import Limits, RemainingWork
 from fetcher.execution import Execution
 from fetcher.feed import LaneFeed
@@ -112,7 +113,18 @@ class Lead:
                 break
         self._listener.resumed(found)
 
+    def _tell_transport(self) -> None:
+        """Note what requests go through; a person is told where it is not the fast one."""
+        if self._transport is not None:
+            return
+        options = connection_options()
+        chosen = choose_transport(options)
+        self._progress.through = chosen.shown
+        if chosen.is_fallback:
+            self._listener.message(f"fetching through {chosen.shown}, several times slower: {chosen.reason}")
+
     async def _work(self) -> None:
+        self._tell_transport()
         share = dataclasses.replace(self._config, concurrency=-(-self._config.concurrency // self._workers))
         execution = Execution(
             self._run,

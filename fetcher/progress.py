@@ -89,7 +89,7 @@ class Progress:
     ``earlier`` are results that a run which is resumed had before. ``processes`` are the ids of the other processes
     that work for this one, by their numbers, as ``elsewhere`` is what they do. ``workers`` is how many of the cluster's
     are on the run, None for one that is fetched here. ``known`` says whether retries and unchanged bytes are: they are
-    not among a run's counters.
+    not among a run's counters. ``through`` names the library that sends requests here.
     """
 
     run: int = 0
@@ -108,6 +108,7 @@ class Progress:
     work: RemainingWork | None = None
     workers: int | None = None
     known: bool = True
+    through: str = ""
     _best_rate: float = 0.0
     _window: tuple[float, int] = (0.0, 0)
     _hosts: dict[str, HostTimes] = field(default_factory=dict)

@@ -61,7 +61,7 @@ def print_handed(stream: TextIO, progress: Progress) -> None:
     print_parts(stream, [headline, *([table] if table.rows else []), steps])
 
 
-def figures(progress: Progress) -> dict[str, float | None]:
+def figures(progress: Progress) -> dict[str, float | str | None]:
     """Return the summary's figures as JSON values; ``unchanged_bytes`` are those that a 304 spared.
 
     Of a long run that the cluster fetched retries and unchanged bytes are not known.
@@ -71,6 +71,7 @@ def figures(progress: Progress) -> dict[str, float | None]:
         "per_second": round(progress.rate, 3),
         "retries": progress.retries if progress.known else None,
         "bytes": progress.bytes,
+        "transport": progress.through or None,
         "not_modified": progress.statuses[Status.NOT_MODIFIED],
         "unchanged_bytes": progress.unchanged_bytes if progress.known else None,
         "duplicates": progress.duplicates,
@@ -131,7 +132,8 @@ def _headline(run: Run, state: str, progress: Progress) -> Text:
         text.append(f" ({printable(run.label)})")
     facts = [count(progress.accepted, "target")]
     if progress.done:
-        facts += [f"{progress.rate:,.1f}/s", f"{size(progress.bytes)} received"]
+        through = f" through {progress.through}" if progress.through else ""
+        facts += [f"{progress.rate:,.1f}/s", f"{size(progress.bytes)} received{through}"]
     return text.append(f" {state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
 
 

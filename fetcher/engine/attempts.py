@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpx
+from msgspec.structs import replace
 
 from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig

@@ -10,15 +10,20 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeVar
 
 import httpx
 
-from fetcher.engine.config import ConfigError, FetchConfig, resolve_header
-from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length
+from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference, resolve_header
+from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length, too_large
 from fetcher.engine.errors import ErrorKind, FetchError, TooManyRedirects, fetch_error
-from fetcher.engine.transport import WIRE, Wire
+from fetcher.engine.transport import WIRE, PreparedRequest, Wire
+from fetcher.engine.transport.request import RawHeaders
 from fetcher.engine.types import Headers, Target, Validators
-from fetcher.engine.urls import Url, join_url, parse_url
+from fetcher.engine.urls import Url, join_url, known_url
+
+_T = TypeVar("_T")
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONDITIONAL_HEADERS = frozenset({"if-none-match", "if-modified-since"})
@@ -27,6 +32,8 @@ _VALIDATED = frozenset({"GET", "HEAD"})
 _CONTENT_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
 _DRAINED = 64 * 2**10
 """Bytes of a redirect's body that are read to keep the connection; a longer one is cut off."""
+_KNOWN_HEADERS = 1024
+"""Sets of headers that are kept ready to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,15 @@ class Exchange:
 
     def header(self, name: str) -> str | None:
         """Return the first value of a response header by its lower-case name."""
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        size = len(name)
+        for key, value in self.headers:
+            if len(key) == size and key.lower() == name:
+                return value
+        return None
+
+    def values(self, name: str) -> list[str]:
+        """Return all values of a response header by its lower-case name."""
+        return [value for key, value in self.headers if key.lower() == name]
 
 
 class Client:
@@ -74,11 +89,17 @@ class Client:
             ("Accept", "*/*"),
             ("Accept-Encoding", ACCEPT_ENCODING),
         )
+        self._effective: dict[Headers, Headers] = {}
+        self._ready: dict[Headers, _Ready] = {}
 
     def first_hop(self, target: Target) -> Hop:
         """Return the request that a target asks for. Raises InvalidUrl."""
-        headers = effective_headers(self._defaults, self._config.headers, target.headers)
-        return Hop(parse_url(target.url), target.method, headers, target.body, target.validators)
+        own = target.headers
+        headers = self._effective.get(own)
+        if headers is None:
+            headers = effective_headers(self._defaults, self._config.headers, own)
+            _remember(self._effective, own, headers)
+        return Hop(known_url(target.url), target.method, headers, target.body, target.validators)
 
     def next_hop(self, hop: Hop, exchange: Exchange) -> Hop | None:
         """Return the request that a redirect asks for, or None where the answer is the last.
@@ -138,66 +159,95 @@ class Client:
             ) from exc
 
     def _request(self, hop: Hop, exchange: Exchange) -> httpx.Request:
-        headers = hop.headers
-        fits = hop.validators and hop.validators.url == hop.url.href and hop.method in _VALIDATED
-        if hop.validators and fits and not _conditional(headers):
-            headers = (*headers, *conditional_headers(hop.validators))
-        exchange.conditional = _conditional(headers)
-        try:
-            # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
-            resolved = [(name.encode(), resolve_header(name, value).encode("latin-1")) for name, value in headers]
-        except ConfigError as exc:
-            raise FetchError(str(exc), kind=ErrorKind.INTERNAL) from None
-        try:
-            return httpx.Request(
-                hop.method,
-                hop.url.href,
-                headers=resolved,
-                content=hop.body,
-                extensions={"timeout": self._timeouts, WIRE: exchange.wire},
-            )
-        except httpx.InvalidURL as exc:
-            raise FetchError(str(exc), kind=ErrorKind.INVALID_URL) from exc
+        ready = self._prepared(hop.headers)
+        if hop.validators is not None and not ready.conditional:
+            fits = hop.validators.url == hop.url.href and hop.method in _VALIDATED
+            if fits and (conditions := conditional_headers(hop.validators)):
+                raw = ready.raw or _raw_headers(hop.headers)
+                ready = _Ready((*raw, *_raw_headers(conditions)), conditional=True)
+        exchange.conditional = ready.conditional
+        raw = ready.raw if ready.raw is not None else _raw_headers(hop.headers)
+        return PreparedRequest(hop.method, hop.url, raw, hop.body, {"timeout": self._timeouts, WIRE: exchange.wire})
+
+    def _prepared(self, headers: Headers) -> _Ready:
+        """Return headers as they are sent; most requests have the same ones."""
+        ready = self._ready.get(headers)
+        if ready is None:
+            fixed = not any(is_reference(value) or value == WIPED for _, value in headers)
+            ready = _Ready(_raw_headers(headers) if fixed else None, _conditional(headers))
+            _remember(self._ready, headers, ready)
+        return ready
 
     async def _exchange(self, request: httpx.Request, exchange: Exchange) -> None:
         began = time.monotonic()
         response = await self._transport.handle_async_request(request)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
         try:
             exchange.first_byte = time.monotonic() - began
-            exchange.headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in
-                                     response.headers.raw)  # fmt: skip
+            exchange.headers = tuple([_decoded(*pair) for pair in response.headers.raw])
             exchange.status = response.status_code
-            if self._redirects_to(exchange) is not None:
-                await _drain(response)
+            if exchange.status in REDIRECTS and self._redirects_to(exchange) is not None:
+                await _drain(stream)
             else:
-                exchange.body = await self._read(request, response)
+                exchange.body = await self._read(request.method, exchange, stream)
         finally:
-            await response.aclose()
+            await stream.aclose()
 
-    async def _read(self, request: httpx.Request, response: httpx.Response) -> bytes:
-        headers = response.headers
-        coding = headers.get("content-encoding", "")
-        if not coding and request.method != "HEAD" and response.status_code not in (204, 304):
-            refuse_declared_length(headers.get("content-length", ""), self._config.max_body)
-        decoder = BodyDecoder(coding, self._config.max_body)
-        body = bytearray()
-        async for chunk in _raw(response):
-            for piece in decoder.feed(chunk):
-                body += piece
-        decoder.finish()
-        return bytes(body)
+    async def _read(self, method: str, exchange: Exchange, stream: httpx.AsyncByteStream) -> bytes:
+        """Return the decoded body. Read as on the wire: ``Response.aiter_raw`` costs more and gives the same."""
+        limit = self._config.max_body
+        coding = exchange.header("content-encoding") and ", ".join(exchange.values("content-encoding"))
+        if coding:
+            decoder = BodyDecoder(coding, limit)
+            body = bytearray()
+            async for chunk in stream:
+                for piece in decoder.feed(chunk):
+                    body += piece
+            decoder.finish()
+            return bytes(body)
+        if method != "HEAD" and exchange.status not in (204, 304):
+            refuse_declared_length(exchange.header("content-length") or "", limit)
+        chunks = []
+        size = 0
+        async for chunk in stream:
+            size += len(chunk)
+            if size > limit:
+                raise too_large(limit)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _raw(response: httpx.Response) -> httpx.AsyncByteStream:
-    """Return the body as on the wire: ``Response.aiter_raw`` costs more and gives the same."""
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
-    return stream
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Headers ready to be sent; ``raw`` is None where a value must be looked up each time."""
+
+    raw: RawHeaders | None
+    conditional: bool
 
 
-async def _drain(response: httpx.Response) -> None:
+def _raw_headers(headers: Headers) -> RawHeaders:
+    try:
+        # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
+        return tuple((name.encode(), resolve_header(name, value).encode("latin-1")) for name, value in headers)
+    except ConfigError as exc:
+        raise FetchError(str(exc), kind=ErrorKind.INTERNAL) from None
+
+
+@lru_cache(maxsize=4096)
+def _decoded(name: bytes, value: bytes) -> tuple[str, str]:
+    return name.decode("latin-1"), value.decode("latin-1")
+
+
+def _remember(known: dict[Headers, _T], headers: Headers, value: _T) -> None:
+    if len(known) >= _KNOWN_HEADERS:  # a list in which each target has its own
+        known.clear()
+    known[headers] = value
+
+
+async def _drain(stream: httpx.AsyncByteStream) -> None:
     read = 0
-    async for chunk in _raw(response):
+    async for chunk in stream:
         read += len(chunk)
         if read > _DRAINED:
             break

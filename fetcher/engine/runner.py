@@ -23,7 +23,7 @@ from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues
-from fetcher.engine.transport import open_transport
+from fetcher.engine.transport import ConnectionOptions, open_transport
 from fetcher.engine.types import Outcome, Target, Tried
 
 __all__ = ["Left", "Meter", "Paused", "fetch_all"]
@@ -39,6 +39,7 @@ async def fetch_all(
     config: FetchConfig,
     *,
     transport: httpx.AsyncBaseTransport | None = None,
+    connections: ConnectionOptions | None = None,
     meter: Meter | None = None,
     control: Control | None = None,
     left: Left | None = None,
@@ -47,8 +48,9 @@ async def fetch_all(
     """Fetch targets and yield one Outcome for each, in the order in which they finish.
 
     The source is read only as far ahead as the configuration allows, and waits while outcomes are not taken. Without a
-    ``transport`` one is opened and closed here. Leaving early cancels what is in flight; wrap the iterator in
-    ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed as well.
+    ``transport`` one is opened by ``connections`` and closed here. Leaving early cancels what is in flight; wrap the
+    iterator in ``contextlib.aclosing`` to have that done at once. A source that is an asynchronous generator is closed
+    as well.
     Once the ``control`` stops it, what is in flight has its outcomes, and nothing else; ``left`` hears of every other
     target that was taken from the source, with what was tried of it. ``paused`` hears of every Retry-After that is kept
     for a whole host; of those that others keep the ``control`` is told.
@@ -56,7 +58,7 @@ async def fetch_all(
     Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
     before it; RuntimeError only where a transport cancels the task that called it.
     """
-    own = open_transport(config) if transport is None else None
+    own = open_transport(config, connections) if transport is None else None
     used = transport or own
     assert used is not None
     runner = _Runner(targets, config, used, meter or Meter(), control or Control(), left, paused)

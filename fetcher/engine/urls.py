@@ -30,6 +30,8 @@ _PLAIN = re.compile(
     r"((?:/(?!\.|%2[eE])[A-Za-z0-9_.~!$&()*+,;=:@%-]*+)*+)"
     r"((?:\?[A-Za-z0-9_.~!$&()*+,;=:@%/?-]*+)?)"
 )
+# Of a normalised URL the parts that are wanted stand where they are.
+_KNOWN = re.compile(r"(https?)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,15 @@ def parse_url(text: str) -> Url:
         scheme, hostname, path, query = plain.groups()
         return Url(text if path else f"{scheme}://{hostname}/{query}", scheme, hostname, _DEFAULT_PORTS[scheme])
     return _parse_any(text)
+
+
+def known_url(href: str) -> Url:
+    """Take apart a URL that ``parse_url`` or ``join_url`` gave before: ``Url.href``, and nothing else."""
+    found = _KNOWN.match(href)
+    if found is None:
+        return parse_url(href)
+    scheme, v6, name, port = found.groups()
+    return Url(href, scheme, v6 or name, int(port) if port else _DEFAULT_PORTS[scheme])
 
 
 def _parse_any(text: str) -> Url:

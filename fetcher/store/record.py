@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from django.db import transaction
 from django.db.models import F
 
@@ -175,7 +176,7 @@ def _with_stored_body(outcome: Outcome) -> Outcome:
         body = read_body(Body.objects.get(pk=previous.body or 0))
     except (Body.DoesNotExist, BodyUnavailable):  # removed since the request was sent
         return outcome
-    return dataclasses.replace(outcome, headers=(("Content-Type", previous.content_type),), body=body)
+    return msgspec.structs.replace(outcome, headers=(("Content-Type", previous.content_type),), body=body)
 
 
 def _changed(outcome: Outcome, content: Content | None) -> bool | None:

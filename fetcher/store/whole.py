@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from django.db import transaction
 
 from fetcher.conf import Settings
@@ -44,7 +44,7 @@ def save_whole_run(
         slots = [slot for shard in opened for slot in shards.open_slots(shard)]
         targets = shards.load_targets(run, slots, runs.variant_of(config), conditional=False)
         placed = [
-            dataclasses.replace(outcomes[slot.position], target=target)
+            msgspec.structs.replace(outcomes[slot.position], target=target)
             for slot, target in zip(slots, targets, strict=True)
         ]
         Recorder(run, None, settings, extract=extract).record(placed, done=opened)

@@ -11,6 +11,7 @@ from pytest_django import Settings
 from fetcher import conf
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import CONFIG_FIELDS, SECRET_HEADERS, ConfigError
+from fetcher.engine.transport import ConnectionOptions
 
 STRINGS: dict[str, tuple[str, Any]] = {
     "concurrency": ("7", 7),
@@ -51,11 +52,20 @@ OWN: dict[str, tuple[str, Any]] = {
     "database_patience": ("0", 0),
     "disk_reserve": ("1GiB", 2**30),
 }
+CONNECTIONS: dict[str, tuple[str, Any]] = {
+    "transport": ("H11", "h11"),
+    "http2": ("yes", True),
+    "proxy": ("socks5h://user:word@gate:1080", "socks5h://user:word@gate:1080"),
+    "ca_file": ("/etc/ca.pem", "/etc/ca.pem"),
+    "client_cert": ("/etc/me.pem", "/etc/me.pem"),
+    "client_key": ("/etc/key.pem", "/etc/key.pem"),
+}
 
 
 def test_every_option_is_in_the_table() -> None:
     assert set(STRINGS) == set(CONFIG_FIELDS)
     assert set(OWN) == {field.name for field in fields(conf.Settings)}
+    assert set(CONNECTIONS) == {field.name for field in fields(ConnectionOptions)}
 
 
 @pytest.mark.parametrize("name", STRINGS)
@@ -72,6 +82,15 @@ def test_so_is_a_setting_beside_them(settings: Settings, name: str) -> None:
     setattr(settings, f"FETCHER_{name.upper()}", text)
 
     assert getattr(conf.fetcher_settings(), name) == value
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_so_is_how_connections_are_made(settings: Settings, name: str) -> None:
+    text, value = CONNECTIONS[name]
+    settings.FETCHER_CLIENT_CERT = "/etc/me.pem"  # a key needs one
+    setattr(settings, f"FETCHER_{name.upper()}", text)
+
+    assert getattr(conf.connection_options(), name) == value
 
 
 @pytest.mark.parametrize(
@@ -131,11 +150,22 @@ def test_an_override_goes_before_the_setting(settings: Settings) -> None:
         ("database_patience", "inf"),
         ("disk_reserve", "some"),
         ("disk_reserve", -1),
+        ("transport", "carrier pigeon"),
+        ("http2", "2"),
+        ("http2", 2),
+        ("proxy", "gate:3128"),
+        ("proxy", "ftp://gate"),
+        ("proxy", "http://gate/path"),
+        ("proxy", "http://gate:0"),
+        ("proxy", "http://gate:port"),
+        ("proxy", 7),
+        ("client_key", "/etc/key.pem"),
     ],
 )
 def test_a_mistake_is_an_error_that_names_the_setting(settings: Settings, name: str, value: Any) -> None:
     setattr(settings, f"FETCHER_{name.upper()}", value)
     read = conf.fetch_config if name in STRINGS else conf.fetcher_settings
+    read = conf.connection_options if name in CONNECTIONS else read
 
     with pytest.raises(ConfigError, match=f"FETCHER_{name.upper()} ") as caught:
         read()

@@ -11,8 +11,9 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain, zip_longest
 
 import httpx
@@ -45,7 +46,7 @@ class Dialler:
         """
         try:
             async with asyncio.timeout(timeout):
-                with _clock(wire, "dns", when=not _is_literal(host)):
+                with _clock(wire, "dns", when=not is_literal(host)):
                     addresses = await self._allowed(host, port)
                 with _clock(wire, "connect"):
                     stream = await _open(*await _first_connected(addresses, port))
@@ -62,13 +63,8 @@ class Dialler:
         self._resolver.close()
 
     async def _allowed(self, host: str, port: int) -> list[str]:
-        found = (host,) if _is_literal(host) else await self._resolver.resolve(host)
-        refusals = {address: self._policy.judge(address, port) for address in found}
-        allowed = [address for address, refusal in refusals.items() if refusal is None]
-        if not allowed:
-            reasons = "; ".join(list(filter(None, refusals.values()))[:3])
-            raise BlockedAddress(reasons if _is_literal(host) else f"{host}: {reasons}")
-        return _interleaved(allowed)[:_TRIED]
+        found = (host,) if is_literal(host) else await self._resolver.resolve(host)
+        return allowed_addresses(self._policy, host, found, port)
 
     async def _secure(self, stream: Stream, host: str) -> None:
         # In two steps, the plain connection first: cancelled early, a loop that does both at once forgets the socket.
@@ -112,7 +108,22 @@ def _abort(transport: asyncio.Transport) -> None:
         transport.abort()
 
 
-def _is_literal(host: str) -> bool:
+def allowed_addresses(policy: AddressPolicy, host: str, found: Sequence[str], port: int) -> list[str]:
+    """Return those of a host's addresses that may be connected to, in the order to try them; a few of many.
+
+    Raises BlockedAddress where there is none.
+    """
+    refusals = {address: policy.judge(address, port) for address in found}
+    allowed = [address for address, refusal in refusals.items() if refusal is None]
+    if not allowed:
+        reasons = "; ".join(list(filter(None, refusals.values()))[:3])
+        raise BlockedAddress(reasons if is_literal(host) else f"{host}: {reasons}")
+    return _interleaved(allowed)[:_TRIED]
+
+
+@lru_cache(maxsize=4096)
+def is_literal(host: str) -> bool:
+    """Whether a host is an IP address and no name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -4,16 +4,20 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
 from fetcher.engine.addresses import AddressPolicy
 from fetcher.engine.transport.http import HttpTransport, verifying_context
+from fetcher.engine.transport.libcurl import LibcurlTransport
 from fetcher.engine.transport.network import Dialler
+from fetcher.engine.transport.options import ConnectionOptions
 from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.resolver import Lookup, Resolver, system_lookup
-from tests.fetcher.engine.transport.loopback import LOOPBACK, TIMEOUTS, Handler, Serve, Server
+from tests.fetcher.engine.transport.loopback import LOOPBACK, TIMEOUTS, Handler, MakeTransport, Serve, Server
 
 
 @pytest.fixture
@@ -58,21 +62,31 @@ async def serve() -> AsyncIterator[Serve]:
     await asyncio.sleep(0.01)
 
 
+@pytest.fixture(params=["h11", "libcurl"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which transport: whatever is written for one of them holds for the other."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def make_transport() -> AsyncIterator[Callable[..., HttpTransport]]:
+async def make_transport(kind: str) -> AsyncIterator[MakeTransport]:
     """Build transports that are closed at the end of the test."""
-    made: list[HttpTransport] = []
+    made: list[HttpTransport | LibcurlTransport] = []
 
     def make(
         policy: AddressPolicy = LOOPBACK,
         lookup: Lookup = system_lookup,
-        tls: ssl.SSLContext | None = None,
+        ca_file: str = "",
         idle: int = 100,
-        expiry: float = 30.0,
         ttl: float = 30.0,
-    ) -> HttpTransport:
-        dialler = Dialler(policy, Resolver(lookup, ttl=ttl), tls or verifying_context())
-        made.append(HttpTransport(dialler, IdlePool(idle, expiry), TIMEOUTS))
+    ) -> httpx.AsyncBaseTransport:
+        resolver = Resolver(lookup, ttl=ttl)
+        if kind == "libcurl":
+            options = ConnectionOptions(ca_file=ca_file)
+            made.append(LibcurlTransport(policy, resolver, TIMEOUTS, connections=idle, options=options))
+        else:
+            dialler = Dialler(policy, resolver, verifying_context(ca_file or None))
+            made.append(HttpTransport(dialler, IdlePool(idle), TIMEOUTS))
         return made[-1]
 
     yield make
@@ -81,7 +95,7 @@ async def make_transport() -> AsyncIterator[Callable[..., HttpTransport]]:
 
 
 @pytest.fixture
-def transport(make_transport: Callable[..., HttpTransport]) -> HttpTransport:
+async def transport(make_transport: MakeTransport) -> httpx.AsyncBaseTransport:
     return make_transport()
 
 
@@ -91,7 +105,8 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = verifying_context()
-    authority.configure_trust(context)
-    return context
+def trusted(authority: trustme.CA, tmp_path: Path) -> str:
+    """The path of a file with the authority's certificate."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)

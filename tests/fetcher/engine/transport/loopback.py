@@ -34,6 +34,8 @@ class Server:
 
 
 Serve = Callable[..., Awaitable[Server]]
+Transport = httpx.AsyncBaseTransport
+MakeTransport = Callable[..., Transport]
 
 
 def ok(body: bytes = b"hello", *headers: bytes) -> bytes:

@@ -14,10 +14,16 @@ from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import FetchError, fetch_error
 from fetcher.engine.transport import WIRE, Wire, open_transport
-from fetcher.engine.transport.http import HttpTransport
-from tests.fetcher.engine.transport.loopback import Handler, Serve, Server, fetch, ok, open_files
-
-MakeTransport = Callable[..., HttpTransport]
+from tests.fetcher.engine.transport.loopback import (
+    Handler,
+    MakeTransport,
+    Serve,
+    Server,
+    Transport,
+    fetch,
+    ok,
+    open_files,
+)
 
 
 def get(server: Server, *, method: str = "GET", read: float = 5.0, **more: object) -> httpx.Request:
@@ -25,7 +31,7 @@ def get(server: Server, *, method: str = "GET", read: float = 5.0, **more: objec
     return httpx.Request(method, server.url(), extensions=extensions, **more)  # type: ignore[arg-type]
 
 
-async def failure(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> httpx.TransportError:
+async def failure(transport: Transport, request: httpx.Request) -> httpx.TransportError:
     with pytest.raises(httpx.TransportError) as caught:
         await fetch(transport, request)
     assert str(caught.value)
@@ -36,7 +42,7 @@ async def failure(transport: httpx.AsyncBaseTransport, request: httpx.Request) -
 # Answers
 
 
-async def test_an_answer_comes_back_as_it_is_on_the_wire(serve: Serve, transport: HttpTransport) -> None:
+async def test_an_answer_comes_back_as_it_is_on_the_wire(serve: Serve, transport: Transport) -> None:
     server = await serve(ok(b"\x1f\x8braw", b"X-Mixed-Case: 1", b"Content-Encoding: gzip", b"Set-Cookie: a=1"))
     response, body = await fetch(transport, get(server))
     assert response.status_code == 200
@@ -45,19 +51,19 @@ async def test_an_answer_comes_back_as_it_is_on_the_wire(serve: Serve, transport
     assert response.extensions["reason_phrase"] == b"OK"
 
 
-async def test_a_chunked_answer_is_joined(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_chunked_answer_is_joined(serve: Serve, transport: Transport) -> None:
     server = await serve(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
     assert (await fetch(transport, get(server)))[1] == b"onetwo"
     assert (await fetch(transport, get(server)))[1] == b"onetwo"
     assert server.accepted == 1
 
 
-async def test_an_interim_answer_is_passed_over(serve: Serve, transport: HttpTransport) -> None:
+async def test_an_interim_answer_is_passed_over(serve: Serve, transport: Transport) -> None:
     server = await serve(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ok(b"final"))
     assert (await fetch(transport, get(server)))[1] == b"final"
 
 
-async def test_a_body_may_last_until_the_connection_ends(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_body_may_last_until_the_connection_ends(serve: Serve, transport: Transport) -> None:
     def handler(server: Server) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await server.read_head(reader)
@@ -72,7 +78,7 @@ async def test_a_body_may_last_until_the_connection_ends(serve: Serve, transport
     assert (await fetch(transport, get(server)))[1] == b"x" * 1000
 
 
-async def test_a_large_body_arrives_whole_through_a_slow_reader(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_large_body_arrives_whole_through_a_slow_reader(serve: Serve, transport: Transport) -> None:
     body = random.Random(1).randbytes(3_000_000)
     server = await serve(ok(body))
     response = await transport.handle_async_request(get(server))
@@ -84,7 +90,7 @@ async def test_a_large_body_arrives_whole_through_a_slow_reader(serve: Serve, tr
     assert received == body
 
 
-async def test_a_large_body_is_sent_whole(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_large_body_is_sent_whole(serve: Serve, transport: Transport) -> None:
     received = []
 
     def handler(server: Server) -> Handler:
@@ -101,7 +107,7 @@ async def test_a_large_body_is_sent_whole(serve: Serve, transport: HttpTransport
     assert received == [body]
 
 
-async def test_an_answer_that_comes_before_the_request_was_read_counts(serve: Serve, transport: HttpTransport) -> None:
+async def test_an_answer_that_comes_before_the_request_was_read_counts(serve: Serve, transport: Transport) -> None:
     def handler(server: Server) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await server.read_head(reader)
@@ -119,7 +125,7 @@ async def test_an_answer_that_comes_before_the_request_was_read_counts(serve: Se
 # Connections
 
 
-async def test_a_connection_is_used_again_when_the_body_was_read(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_connection_is_used_again_when_the_body_was_read(serve: Serve, transport: Transport) -> None:
     server = await serve(ok())
     first, second = get(server), get(server)
     await fetch(transport, first)
@@ -138,7 +144,7 @@ async def test_a_connection_is_used_again_when_the_body_was_read(serve: Serve, t
     ],
 )
 async def test_a_connection_is_kept_when_what_was_not_read_is_already_here(
-    serve: Serve, transport: HttpTransport, method: str, answer: bytes
+    serve: Serve, transport: Transport, method: str, answer: bytes
 ) -> None:
     server = await serve(answer)
     for _ in range(2):
@@ -146,7 +152,7 @@ async def test_a_connection_is_kept_when_what_was_not_read_is_already_here(
     assert server.accepted == 1
 
 
-async def test_closing_a_body_early_closes_the_connection(serve: Serve, transport: HttpTransport) -> None:
+async def test_closing_a_body_early_closes_the_connection(serve: Serve, transport: Transport) -> None:
     server = await serve(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart")
     before = open_files()
     response = await transport.handle_async_request(get(server))
@@ -167,16 +173,14 @@ async def test_closing_a_body_early_closes_the_connection(serve: Serve, transpor
     ],
     ids=["told to close", "HTTP/1.0", "bytes left behind the answer"],
 )
-async def test_a_connection_is_not_kept_when_it_must_not_be(
-    serve: Serve, transport: HttpTransport, answer: bytes
-) -> None:
+async def test_a_connection_is_not_kept_when_it_must_not_be(serve: Serve, transport: Transport, answer: bytes) -> None:
     server = await serve(answer)
     for _ in range(2):
         assert (await fetch(transport, get(server)))[1] == b"hello"
     assert server.accepted == 2
 
 
-async def test_bytes_that_come_late_are_never_taken_for_the_next_answer(serve: Serve, transport: HttpTransport) -> None:
+async def test_bytes_that_come_late_are_never_taken_for_the_next_answer(serve: Serve, transport: Transport) -> None:
     server = await serve(ok(b"right"))
     await fetch(transport, get(server))
     server.writers[0].write(ok(b"forged"))
@@ -185,7 +189,7 @@ async def test_bytes_that_come_late_are_never_taken_for_the_next_answer(serve: S
     assert server.accepted == 2
 
 
-async def test_a_kept_connection_that_the_server_closed_is_not_used(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_kept_connection_that_the_server_closed_is_not_used(serve: Serve, transport: Transport) -> None:
     server = await serve(ok())
     await fetch(transport, get(server))
     server.writers[0].close()
@@ -208,9 +212,7 @@ def closes_at_the_second_request(server: Server) -> Handler:
     return handle
 
 
-async def test_a_safe_request_is_sent_again_when_a_kept_connection_breaks(
-    serve: Serve, transport: HttpTransport
-) -> None:
+async def test_a_safe_request_is_sent_again_when_a_kept_connection_breaks(serve: Serve, transport: Transport) -> None:
     server = await serve(handler=closes_at_the_second_request)
     await fetch(transport, get(server))
     again = get(server)
@@ -221,7 +223,7 @@ async def test_a_safe_request_is_sent_again_when_a_kept_connection_breaks(
     assert again.extensions[WIRE].connect is not None
 
 
-async def test_an_unsafe_request_is_never_sent_twice(serve: Serve, transport: HttpTransport) -> None:
+async def test_an_unsafe_request_is_never_sent_twice(serve: Serve, transport: Transport) -> None:
     server = await serve(handler=closes_at_the_second_request)
     await fetch(transport, get(server))
     error = await failure(transport, get(server, method="POST", content=b"x"))
@@ -229,7 +231,7 @@ async def test_an_unsafe_request_is_never_sent_twice(serve: Serve, transport: Ht
     assert len(server.requests) == 2
 
 
-async def test_a_request_is_sent_again_only_once(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_request_is_sent_again_only_once(serve: Serve, transport: Transport) -> None:
     def handler(server: Server) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await server.read_head(reader)
@@ -245,7 +247,7 @@ async def test_a_request_is_sent_again_only_once(serve: Serve, transport: HttpTr
     assert len(server.requests) == 3
 
 
-async def test_origins_do_not_share_connections(serve: Serve, transport: HttpTransport) -> None:
+async def test_origins_do_not_share_connections(serve: Serve, transport: Transport) -> None:
     one, other = await serve(ok(b"one")), await serve(ok(b"other"))
     for _ in range(2):
         assert (await fetch(transport, get(one)))[1] == b"one"
@@ -305,31 +307,31 @@ def sending(data: bytes, *, reset: bool = False) -> Callable[[Server], Handler]:
     ],
 )
 async def test_a_broken_answer_is_told_in_words(
-    serve: Serve, transport: HttpTransport, data: bytes, kind: type[Exception], says: str
+    serve: Serve, transport: Transport, data: bytes, kind: type[Exception], says: str
 ) -> None:
     error = await failure(transport, get(await serve(handler=sending(data))))
     assert isinstance(error, kind)
     assert str(error).startswith(says)
 
 
-async def test_a_reset_in_the_middle_of_the_body_is_told_in_words(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_reset_in_the_middle_of_the_body_is_told_in_words(serve: Serve, transport: Transport) -> None:
     server = await serve(handler=sending(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf.", reset=True))
     error = await failure(transport, get(server))
     assert isinstance(error, httpx.ReadError)
     assert str(error) == "the server broke off the connection"
 
 
-async def test_a_server_that_never_answers_is_a_read_timeout(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_server_that_never_answers_is_a_read_timeout(serve: Serve, transport: Transport) -> None:
     server = await serve(b"")
     assert isinstance(await failure(transport, get(server, read=0.02)), httpx.ReadTimeout)
 
 
-async def test_a_body_that_stalls_is_a_read_timeout(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_body_that_stalls_is_a_read_timeout(serve: Serve, transport: Transport) -> None:
     server = await serve(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf.")
     assert isinstance(await failure(transport, get(server, read=0.02)), httpx.ReadTimeout)
 
 
-async def test_a_server_that_does_not_read_is_a_write_timeout(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_server_that_does_not_read_is_a_write_timeout(serve: Serve, transport: Transport) -> None:
     def handler(server: Server) -> Handler:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -341,9 +343,7 @@ async def test_a_server_that_does_not_read_is_a_write_timeout(serve: Serve, tran
     assert isinstance(await failure(transport, request), httpx.WriteTimeout)
 
 
-async def test_a_request_that_cannot_be_sent_is_not_blamed_on_the_server(
-    serve: Serve, transport: HttpTransport
-) -> None:
+async def test_a_request_that_cannot_be_sent_is_not_blamed_on_the_server(serve: Serve, transport: Transport) -> None:
     request = get(await serve(ok()), headers={"X-Bad": "a\r\nb"})
     error = await failure(transport, request)
     assert isinstance(error, httpx.LocalProtocolError)
@@ -351,11 +351,11 @@ async def test_a_request_that_cannot_be_sent_is_not_blamed_on_the_server(
 
 
 @pytest.mark.parametrize("url", ["ftp://a.test/", "/relative"])
-async def test_only_http_is_spoken(transport: HttpTransport, url: str) -> None:
+async def test_only_http_is_spoken(transport: Transport, url: str) -> None:
     assert isinstance(await failure(transport, httpx.Request("GET", url)), httpx.UnsupportedProtocol)
 
 
-async def test_every_failure_closes_its_connection(serve: Serve, transport: HttpTransport) -> None:
+async def test_every_failure_closes_its_connection(serve: Serve, transport: Transport) -> None:
     server = await serve(handler=sending(b"garbage\r\n\r\n"))
     before = open_files()
     for _ in range(50):
@@ -367,7 +367,7 @@ async def test_every_failure_closes_its_connection(serve: Serve, transport: Http
 # Cancelling
 
 
-async def test_cancelled_requests_leave_no_open_file_behind(serve: Serve, transport: HttpTransport) -> None:
+async def test_cancelled_requests_leave_no_open_file_behind(serve: Serve, transport: Transport) -> None:
     server = await serve(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf.")
     draw = random.Random(3)
     before = open_files()
@@ -382,12 +382,12 @@ async def test_cancelled_requests_leave_no_open_file_behind(serve: Serve, transp
 
 
 async def test_cancelled_handshakes_leave_no_open_file_behind(
-    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusting: ssl.SSLContext
+    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusted: str
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     server = await serve(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf.", tls=context)
-    transport = make_transport(tls=trusting)
+    transport = make_transport(ca_file=trusted)
     draw = random.Random(4)
     before = open_files()
     for _ in range(10):
@@ -400,7 +400,7 @@ async def test_cancelled_handshakes_leave_no_open_file_behind(
     assert open_files() <= before
 
 
-async def test_a_cancelled_request_closes_its_connection_at_once(serve: Serve, transport: HttpTransport) -> None:
+async def test_a_cancelled_request_closes_its_connection_at_once(serve: Serve, transport: Transport) -> None:
     asked, ended = asyncio.Event(), asyncio.Event()
 
     def handler(server: Server) -> Handler:
@@ -439,7 +439,7 @@ async def test_closing_the_transport_closes_everything(serve: Serve, make_transp
 # What is noted down
 
 
-async def test_the_wire_tells_what_happened(serve: Serve, transport: HttpTransport) -> None:
+async def test_the_wire_tells_what_happened(serve: Serve, transport: Transport) -> None:
     server = await serve(ok())
     request = get(server)
     await fetch(transport, request)
@@ -450,7 +450,7 @@ async def test_the_wire_tells_what_happened(serve: Serve, transport: HttpTranspo
     assert wire.connect > 0
 
 
-async def test_the_wire_tells_how_far_a_failure_came(serve: Serve, transport: HttpTransport) -> None:
+async def test_the_wire_tells_how_far_a_failure_came(serve: Serve, transport: Transport) -> None:
     server = await serve(b"")
     request = get(server, read=0.02)
     await failure(transport, request)
@@ -460,7 +460,7 @@ async def test_the_wire_tells_how_far_a_failure_came(serve: Serve, transport: Ht
     assert wire.http_version is None
 
 
-async def test_no_wire_is_needed(serve: Serve, transport: HttpTransport) -> None:
+async def test_no_wire_is_needed(serve: Serve, transport: Transport) -> None:
     server = await serve(ok())
     assert (await fetch(transport, httpx.Request("GET", server.url())))[1] == b"hello"
 
@@ -479,7 +479,7 @@ async def test_a_transport_for_a_configuration_keeps_its_policy(serve: Serve) ->
 
 
 async def test_nothing_is_taken_from_the_environment(
-    serve: Serve, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

@@ -13,11 +13,16 @@ import trustme
 from fetcher.engine.addresses import AddressPolicy, AllowedNetwork
 from fetcher.engine.errors import BlockedAddress, NameResolutionError, TlsError
 from fetcher.engine.transport import WIRE, Wire
-from fetcher.engine.transport.http import HttpTransport
 from fetcher.engine.transport.network import _interleaved
-from tests.fetcher.engine.transport.loopback import Handler, Serve, Server, fetch, ok, open_files
-
-MakeTransport = Callable[..., HttpTransport]
+from tests.fetcher.engine.transport.loopback import (
+    Handler,
+    MakeTransport,
+    Serve,
+    Server,
+    fetch,
+    ok,
+    open_files,
+)
 
 
 def get(url: str, connect: float = 5.0) -> httpx.Request:
@@ -132,10 +137,18 @@ async def test_the_next_address_is_tried_when_one_refuses(serve: Serve, make_tra
     assert request.extensions[WIRE].address == f"127.0.0.1:{server.port}"
 
 
-async def test_when_every_address_refuses_all_are_told(make_transport: MakeTransport, free_port: int) -> None:
+async def test_when_every_address_refuses_all_are_told(
+    make_transport: MakeTransport, free_port: int, kind: str
+) -> None:
     transport = make_transport(lookup=answering(["127.0.0.1", "127.0.0.2"]))
-    with pytest.raises(httpx.ConnectError, match=r"refused by 127\.0\.0\.1:.*; connection refused by 127\.0\.0\.2:"):
+    one, two = f"127.0.0.1:{free_port}", f"127.0.0.2:{free_port}"
+    told = {
+        "h11": f"connection refused by {one}; connection refused by {two}",
+        "libcurl": f"connection refused by {two}, the last of 2 addresses (before it {one})",
+    }
+    with pytest.raises(httpx.ConnectError) as caught:
         await fetch(transport, get(f"http://a.test:{free_port}/"))
+    assert str(caught.value) == told[kind]
 
 
 @pytest.fixture
@@ -163,9 +176,10 @@ def black_hole():
 async def test_an_address_that_never_answers_is_a_connect_timeout(
     make_transport: MakeTransport, black_hole: int
 ) -> None:
+    transport = make_transport()
     before = open_files()
     with pytest.raises(httpx.ConnectTimeout, match=r"no connection to 127\.0\.0\.2 within 0\.05 s"):
-        await fetch(make_transport(), get(f"http://127.0.0.2:{black_hole}/", connect=0.05))
+        await fetch(transport, get(f"http://127.0.0.2:{black_hole}/", connect=0.05))
     assert open_files() <= before
 
 
@@ -202,13 +216,13 @@ def test_families_alternate_from_the_first(addresses: list[str], order: list[str
 
 
 async def test_tls_names_the_host_and_is_timed(
-    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusting: ssl.SSLContext
+    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusted: str
 ) -> None:
     asked: list[str | None] = []
     context = server_context(authority.issue_cert("a.test"))
     context.sni_callback = lambda sock, name, ctx: asked.append(name)  # type: ignore[assignment, misc]
     server = await serve(ok(), tls=context)
-    transport = make_transport(lookup=answering(["127.0.0.1"]), tls=trusting)
+    transport = make_transport(lookup=answering(["127.0.0.1"]), ca_file=trusted)
     first, second = get(server.url(host="a.test", scheme="https")), get(server.url(host="a.test", scheme="https"))
     assert (await fetch(transport, first))[1] == b"hello"
     assert (await fetch(transport, second))[1] == b"hello"
@@ -217,17 +231,17 @@ async def test_tls_names_the_host_and_is_timed(
 
 
 async def test_a_certificate_for_an_address_is_accepted(
-    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusting: ssl.SSLContext
+    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusted: str
 ) -> None:
     server = await serve(ok(), tls=server_context(authority.issue_cert("127.0.0.1")))
-    assert (await fetch(make_transport(tls=trusting), get(server.url(scheme="https"))))[1] == b"hello"
+    assert (await fetch(make_transport(ca_file=trusted), get(server.url(scheme="https"))))[1] == b"hello"
 
 
 async def test_a_certificate_for_another_host_is_refused_for_good(
-    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusting: ssl.SSLContext
+    serve: Serve, make_transport: MakeTransport, authority: trustme.CA, trusted: str
 ) -> None:
     server = await serve(ok(), tls=server_context(authority.issue_cert("other.test")))
-    transport = make_transport(lookup=answering(["127.0.0.1"]), tls=trusting)
+    transport = make_transport(lookup=answering(["127.0.0.1"]), ca_file=trusted)
     before = open_files()
     with pytest.raises(TlsError, match=r"^certificate verify failed: Hostname mismatch.*a\.test") as caught:
         await fetch(transport, get(server.url(host="a.test", scheme="https")))
@@ -282,10 +296,11 @@ async def test_a_handshake_that_never_ends_is_a_connect_timeout(serve: Serve, ma
         return handle
 
     server = await serve(handler=handler)
+    transport = make_transport()
     before = open_files()
     request = get(server.url(scheme="https"), connect=0.05)
     with pytest.raises(httpx.ConnectTimeout):
-        await fetch(make_transport(), request)
+        await fetch(transport, request)
     assert request.extensions[WIRE].tls > 0
     await asyncio.sleep(0.01)
     assert open_files() <= before + 1

@@ -1,0 +1,114 @@
+"""Which transport is used, and why."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
+import httpx
+
+from fetcher.engine.addresses import AddressPolicy
+from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.engine.transport.http import HttpTransport, verifying_context
+from fetcher.engine.transport.network import Dialler
+from fetcher.engine.transport.options import ConnectionOptions
+from fetcher.engine.transport.pool import IdlePool
+from fetcher.engine.transport.resolver import Resolver
+
+_H11 = f"h11 {version('h11')}"
+_KEPT = 4
+"""Connections kept, as a multiple of the concurrency: many hosts with a few each must not close one another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``name`` is ``libcurl`` or ``h11``; ``reason`` says why, for people, who are shown ``shown``."""
+
+    name: str
+    shown: str
+    reason: str
+    is_fallback: bool = False
+
+
+def choose_transport(options: ConnectionOptions | None = None) -> Choice:
+    """Return what would be used. Raises ConfigError where it cannot be, or knows less than the options ask for."""
+    options = options or ConnectionOptions()
+    if options.transport in ("h11", "httpcore"):
+        _refuse_what_h11_lacks(options, "is what FETCHER_TRANSPORT asks for")
+        return Choice("h11", _H11, f"FETCHER_TRANSPORT is {options.transport}")
+    problem, found = _libcurl()
+    if not problem:
+        by_itself = "it is the fastest, and FETCHER_TRANSPORT leaves the choice (auto)"
+        return Choice("libcurl", found, by_itself if options.transport == "auto" else "FETCHER_TRANSPORT is libcurl")
+    if options.transport == "libcurl":
+        raise ConfigError("transport", f"is libcurl, but {problem}")
+    _refuse_what_h11_lacks(options, f"takes its place since {problem}")
+    return Choice("h11", _H11, problem, is_fallback=True)
+
+
+def open_transport(config: FetchConfig, options: ConnectionOptions | None = None) -> httpx.AsyncBaseTransport:
+    """Return a transport for ``config``. To be called, used and closed inside one event loop. Raises ConfigError."""
+    options = options or ConnectionOptions()
+    chosen = choose_transport(options)
+    check_files(options)
+    policy, resolver = AddressPolicy(config.allowed_networks), Resolver()
+    timeouts = {"connect": config.connect_timeout, "read": config.read_timeout, "write": config.read_timeout}
+    if chosen.name == "libcurl":
+        from fetcher.engine.transport.libcurl import LibcurlTransport  # where there is no pycurl it cannot be imported
+
+        return LibcurlTransport(policy, resolver, timeouts, connections=_KEPT * config.concurrency, options=options)
+    context = _context(options.ca_file, options.client_cert, options.client_key)
+    return HttpTransport(Dialler(policy, resolver, context), IdlePool(config.concurrency), timeouts)
+
+
+def check_files(options: ConnectionOptions) -> None:
+    """Refuse certificate files that cannot be used. Raises ConfigError, which names the option and the file."""
+    _read("ca_file", options.ca_file, lambda: ssl.create_default_context(cafile=options.ca_file))
+    _read("client_key" if options.client_key else "client_cert", options.client_key or options.client_cert,
+          lambda: _context(options.ca_file, options.client_cert, options.client_key))  # fmt: skip
+
+
+def _read(name: str, path: str, load: Callable[[], object]) -> None:
+    if not path:
+        return
+    try:
+        load()
+    except OSError as exc:  # an SSLError is one
+        reason = exc.strerror if not isinstance(exc, ssl.SSLError) else "it holds no usable PEM data"
+        raise ConfigError(name, f"{path} cannot be used: {reason}") from None
+
+
+def _refuse_what_h11_lacks(options: ConnectionOptions, why: str) -> None:
+    if name := options.needs_libcurl:
+        raise ConfigError(name, f"needs libcurl, and h11 {why}")
+
+
+@cache
+def _libcurl() -> tuple[str, str]:
+    """Return what keeps libcurl from being used, and what was found."""
+    try:
+        import pycurl
+    except ImportError as exc:
+        return f"pycurl cannot be imported ({exc}): pip install pycurl", ""
+    from fetcher.engine.transport.libcurl import LEAST, libcurl_version
+
+    found = "libcurl " + ".".join(map(str, libcurl_version()))
+    if libcurl_version() < LEAST:
+        least = ".".join(map(str, LEAST))
+        return f"{found} is older than {least}: install pycurl's wheel (pip install --only-binary :all: pycurl)", found
+    if not pycurl.version_info()[5]:
+        return f"{found} knows no TLS: install pycurl's wheel (pip install --only-binary :all: pycurl)", found
+    return "", found
+
+
+# Reading the bundle takes some 50 ms, too long for a transport that a web view opens for a few requests. The context
+# keeps nothing of a connection.
+@cache
+def _context(ca_file: str, client_cert: str, client_key: str) -> ssl.SSLContext:
+    context = verifying_context(ca_file or None)
+    if client_cert:
+        context.load_cert_chain(client_cert, client_key or None)
+    return context

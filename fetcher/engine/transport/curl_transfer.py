@@ -1,0 +1,303 @@
+"""One request at a time through one of libcurl's handles, which is used again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pycurl
+
+from fetcher.engine.errors import BlockedAddress
+from fetcher.engine.transport.curl_driver import Driver
+from fetcher.engine.transport.curl_failures import Circumstances, curl_failure
+from fetcher.engine.transport.head import Head, parse_head
+from fetcher.engine.transport.wire import Wire
+
+HIGH_WATER = 256 * 2**10
+"""Bytes that may wait for their reader; then the sender is held up."""
+
+_REFUSED: int = pycurl.SOCKET_BAD
+_GO_ON: int = pycurl.PREREQFUNC_OK
+_STOP: int = pycurl.PREREQFUNC_ABORT
+
+Judge = Callable[[str, int], str | None]
+"""From an address and a port to the reason why it must not be connected to."""
+Options = list[tuple[int, Any]]
+"""What is set once for a handle: libcurl's option and its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that."""
+
+    url: str
+    host: str
+    lines: list[bytes]
+    body: bytes
+    resolve: str | None
+    connect_timeout: float | None
+    read_timeout: float | None
+
+
+class CurlTransfer:
+    """A handle for requests of one ``kind``: the method, and whether there is a body.
+
+    ``options`` are libcurl's; ``judge`` is asked before each connection is opened, but where it leads to a proxy.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        options: Options,
+        judge: Judge,
+        kind: tuple[str, bool],
+        *,
+        proxy: bool,
+    ) -> None:
+        self.kind = kind
+        self._driver = driver
+        self._judge = judge
+        self._proxy = proxy
+        self._lines: list[bytes] | None = None
+        self._connect_timeout: float | None = None
+        self._fresh = False
+        self.order: Order | None = None
+        curl = self.curl = pycurl.Curl()
+        for option, value in options:
+            curl.setopt(option, value)
+        curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        curl.setopt(pycurl.HEADERFUNCTION, self._header)
+        curl.setopt(pycurl.READFUNCTION, self._read)
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
+        curl.setopt(pycurl.PREREQFUNCTION, self._ready)
+
+    def begin(self, order: Order) -> None:
+        """Start sending. ``failure`` says afterwards what went wrong, ``head`` what came."""
+        self.order = order
+        self.head: Head | None = None
+        self.failure: Exception | None = None
+        self.over = False
+        self.chunks: list[bytes] = []
+        self._head_lines: list[bytes] = []
+        self._buffered = 0
+        self._received = 0
+        self._sent = 0
+        self._paused = False
+        self._refused: httpx.TransportError | None = None
+        self._tried: list[str] = []
+        self._secure = order.url.startswith("https:")
+        self._stale = False
+        self.address: str | None = None
+        self._active_at: float | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        curl = self.curl
+        if self._fresh:
+            curl.setopt(pycurl.FRESH_CONNECT, 0)
+            self._fresh = False
+        curl.setopt(pycurl.URL, order.url)
+        if order.lines is not self._lines:
+            curl.setopt(pycurl.HTTPHEADER, order.lines)
+            self._lines = order.lines
+        if order.connect_timeout != self._connect_timeout:
+            curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round((order.connect_timeout or 0) * 1000)))
+            self._connect_timeout = order.connect_timeout
+        if order.resolve is not None:
+            curl.setopt(pycurl.RESOLVE, [order.resolve])
+        if order.body:
+            curl.setopt(pycurl.INFILESIZE_LARGE, len(order.body))
+        self._driver.start(self)
+
+    async def wait(self) -> None:
+        """Wait for news: the head, bytes, the end."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def take(self) -> bytes:
+        """Return the bytes that have come."""
+        data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        self.chunks.clear()
+        self._buffered = 0
+        if self._paused and not self.over:
+            self._paused = False
+            self._active_at = self._driver.now
+            self.curl.pause(pycurl.PAUSE_CONT)
+            self._driver.nudge()
+        return data
+
+    def stop(self, failure: Exception) -> None:
+        """End the transfer now."""
+        if not self.over:
+            self._driver.cancel(self)
+            self._end(failure)
+
+    def stalled_at(self) -> float | None:
+        """Return when the wait for progress is over (the loop's time), None while somebody else is waited for."""
+        if self._active_at is None or self._paused or self.over:
+            return None
+        assert self.order is not None
+        return None if self.order.read_timeout is None else self._active_at + self.order.read_timeout
+
+    def stall(self) -> None:
+        """End the transfer because nothing moved."""
+        assert self.order is not None
+        if self._sent < len(self.order.body) and self.head is None:
+            self.stop(httpx.WriteTimeout("the request could not be sent"))
+        else:
+            self.stop(httpx.ReadTimeout("no bytes came"))
+
+    def note(self, wire: Wire) -> None:
+        """Write down how far it came."""
+        get = self.curl.getinfo
+        wire.reused = self.address is not None and not get(pycurl.NUM_CONNECTS)
+        wire.address = self.address
+        if self.head is not None:
+            wire.http_version = self.head.version.decode("ascii", "replace")
+        if wire.reused:
+            return
+        connected, secured = get(pycurl.CONNECT_TIME), get(pycurl.APPCONNECT_TIME)
+        if connected and self._tried:
+            wire.connect = connected
+            wire.address = self.address or self._tried[-1]
+            if self.address is None and self._secure:  # it ended in the handshake
+                secured = get(pycurl.TOTAL_TIME)
+        if secured:
+            wire.tls = max(0.0, secured - connected)
+
+    def close(self) -> None:
+        """Let the handle go; it must be in no driver."""
+        self.curl.close()
+
+    # What the driver calls
+
+    def news(self) -> None:
+        """Wake whoever waits for the head or for more of the body."""
+        self._wake()
+
+    def ended(self, code: int, message: str) -> None:
+        """Note the end, and wake whoever waits."""
+        if self._stale:
+            self._start_anew()
+            return
+        if self.failure is None and self._refused is not None and code:
+            self._end(self._refused)
+        elif code:
+            self._end(self.failure or curl_failure(code, message, self._circumstances()))
+        elif self.head is None and self.failure is None:
+            # libcurl takes the end of the stream for the end of the head.
+            self._end(httpx.RemoteProtocolError("the server closed the connection in the middle of the head"))
+        else:
+            self._end(self.failure)
+
+    def _start_anew(self) -> None:
+        """Begin again on a new connection; nothing was sent on the old one."""
+        self._stale = False
+        self.address = None
+        self.curl.setopt(pycurl.FRESH_CONNECT, 1)
+        self._fresh = True
+        self._driver.start(self)
+
+    def _end(self, failure: Exception | None) -> None:
+        self.over = True
+        self.failure = failure
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _circumstances(self) -> Circumstances:
+        assert self.order is not None
+        return Circumstances(
+            host=self.order.host,
+            tried=tuple(self._tried),
+            system=self.curl.getinfo(pycurl.OS_ERRNO),
+            connected=self.address is not None,
+            answered=self.head is not None,
+            received=self._received or len(self._head_lines),
+            length=None if self.head is None else self.head.length,
+            connect_timeout=self.order.connect_timeout,
+            proxy=self._proxy,
+        )
+
+    # What libcurl calls, inside of the driver: nothing here may use the handle, or raise.
+
+    def _open(self, purpose: int, address: Any) -> _Opened | int:
+        ip, port = address.addr[:2]
+        self._tried.append(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
+        if not self._proxy and (reason := self._judge(ip, port)) is not None:
+            self._refused = BlockedAddress(reason)
+            return _REFUSED
+        try:
+            return _Opened(address.family, address.socktype, address.protocol)
+        except OSError as exc:
+            many = exc.errno in (errno.EMFILE, errno.ENFILE)
+            text = "too many open files; raise the limit (ulimit -n) or lower --concurrency" if many else str(exc)
+            self._refused = httpx.ConnectError(text)
+            return _REFUSED
+
+    def _ready(self, peer: str, own: str, peer_port: int, own_port: int) -> int:
+        if self._driver.is_stale((own, own_port), kept=not self._tried):
+            self._stale = True
+            return _STOP
+        self._active_at = self._driver.now
+        self.address = f"[{peer}]:{peer_port}" if ":" in peer else f"{peer}:{peer_port}"
+        return _GO_ON
+
+    def _read(self, most: int) -> bytes:
+        assert self.order is not None
+        start, self._sent = self._sent, min(self._sent + most, len(self.order.body))
+        self._active_at = self._driver.now
+        return self.order.body[start : self._sent]
+
+    def _header(self, line: bytes) -> int | None:
+        if self.head is not None:  # a trailer
+            return None
+        self._active_at = self._driver.now
+        if line not in (b"\r\n", b"\n"):
+            self._head_lines.append(line)
+            return None
+        lines, self._head_lines = self._head_lines, []
+        if not lines:
+            return None
+        try:
+            head = parse_head(lines)
+        except httpx.RemoteProtocolError as exc:
+            self.failure = exc
+            return 0  # ends the transfer
+        if head.status >= 200:  # others announce the real one
+            self.head = head
+            self._driver.has_news(self)
+        return None
+
+    def _write(self, chunk: bytes) -> int | None:
+        if self._buffered >= HIGH_WATER:
+            self._paused = True
+            return int(pycurl.WRITEFUNC_PAUSE)
+        self._active_at = self._driver.now
+        self.chunks.append(chunk)
+        self._buffered += len(chunk)
+        self._received += len(chunk)
+        if self._waiter is not None:
+            self._driver.has_news(self)
+        return None
+
+
+class _Opened:
+    """A socket as libcurl wants it: it takes a copy, so this one is closed when it is let go."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        self._socket = socket.socket(family, kind, protocol)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def __del__(self) -> None:
+        self._socket.close()

@@ -1,0 +1,379 @@
+"""The fast transport: from an httpx.Request to an httpx.Response through libcurl."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import lru_cache
+
+import certifi
+import httpx
+import pycurl
+
+from fetcher.engine.addresses import AddressPolicy
+from fetcher.engine.errors import BlockedAddress
+from fetcher.engine.transport.curl_driver import Driver
+from fetcher.engine.transport.curl_transfer import CurlTransfer, Options, Order
+from fetcher.engine.transport.network import allowed_addresses, is_literal
+from fetcher.engine.transport.options import ConnectionOptions, proxy_place
+from fetcher.engine.transport.request import PreparedRequest
+from fetcher.engine.transport.resolver import Resolver
+from fetcher.engine.transport.wire import WIRE, Wire
+
+LEAST = (7, 87, 0)
+"""The oldest libcurl that will do: the first that reads the authorities' file once, not for each connection."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
+_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[^\x00\r\n]*")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
+"""What libcurl writes itself, by the URL and the body that it sends."""
+_SILENT = (b"Accept", b"User-Agent", b"Expect", b"Content-Type")
+"""What libcurl would add by itself."""
+_KEPT_LINES = 256
+_SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_LONG + 265)
+
+Timeouts = Mapping[str, float | None]
+
+
+class LibcurlTransport(httpx.AsyncBaseTransport):
+    """HTTP without cookies, redirects, decoding or anything from the environment.
+
+    ``timeouts`` are seconds by phase (``connect``, ``read``, ``write``) for requests that carry none of their own;
+    ``read`` is the time without any progress, while sending too. ``connections`` is how many are kept in all. Names are
+    looked up by ``resolver``, and libcurl gets the addresses. A request's body is read into memory before it is sent.
+    Raises only httpx.TransportError and its children. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        resolver: Resolver,
+        timeouts: Timeouts,
+        *,
+        connections: int = 100,
+        options: ConnectionOptions | None = None,
+    ) -> None:
+        self._policy = policy
+        # Asked for each connection, and for each request to an address; there are few.
+        self._judge = lru_cache(maxsize=4096)(policy.judge)
+        self._resolver = resolver
+        self._timeouts = timeouts
+        self._options = options or ConnectionOptions()
+        self._loop = asyncio.get_running_loop()
+        self._driver = Driver(connections, multiplexed=self._options.http2)
+        self._common = _common(self._options)
+        self._spare: dict[tuple[str, bool], list[CurlTransfer]] = {}
+        self._transfers: set[CurlTransfer] = set()
+        self._lines: dict[int, tuple[object, list[bytes]]] = {}
+        self._stall: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send ``request`` and return the answer as soon as its head is here.
+
+        A Wire in the extension ``trawl.wire`` is filled on the way. A safe request that finds its kept-alive
+        connection closed before one byte of the answer is sent once more, on another (RFC 9112, section 9.3.1).
+        """
+        if self._closed:
+            raise httpx.ConnectError("the transport is closed")
+        wire = request.extensions.get(WIRE) or Wire()
+        order = await self._order(request, wire)
+        if self._closed:
+            raise httpx.ConnectError("the transport is closed")
+        transfer = self._begin(request.method, order)
+        try:
+            await transfer.wait()
+        except BaseException:  # cancelled: the handle is free, and the connection closed, at once
+            transfer.note(wire)
+            transfer.stop(httpx.ReadError("cancelled"))
+            self._give_back(transfer)
+            raise
+        transfer.note(wire)
+        head = transfer.head
+        if head is None:
+            failure = transfer.failure
+            self._give_back(transfer)
+            assert failure is not None
+            raise failure
+        if transfer.over:
+            stream: httpx.AsyncByteStream = _Whole(transfer.take(), transfer.failure)
+            self._give_back(transfer)
+        else:
+            stream = _Streamed(self, transfer)
+        return httpx.Response(
+            head.status,
+            headers=head.headers,
+            stream=stream,
+            extensions={"http_version": head.version, "reason_phrase": head.reason},
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection, those in use included."""
+        if self._closed:
+            return
+        self._closed = True
+        self._resolver.close()
+        if self._stall is not None:
+            self._stall.cancel()
+        for transfer in list(self._transfers):
+            transfer.stop(httpx.ReadError("the transport was closed"))
+        self._driver.close()
+        for spare in self._spare.values():
+            for transfer in spare:
+                transfer.close()
+        self._spare.clear()
+
+    # Before
+
+    async def _order(self, request: httpx.Request, wire: Wire) -> Order:
+        timeouts = request.extensions.get("timeout") or self._timeouts
+        connect = timeouts.get("connect")
+        if isinstance(request, PreparedRequest):
+            target = request.target
+            url, host, port = target.href, target.hostname, target.port
+            lines = self._cached_lines(request)
+            body = request.content_sent or b""
+        else:
+            url, host, port = _split(request.url)
+            lines = _lines(request.headers.raw, request.url.netloc)
+            body = await _body(request)
+        if not _METHOD.fullmatch(request.method):
+            raise httpx.LocalProtocolError(f"the request cannot be sent: {request.method!r} is no method")
+        began = time.perf_counter()
+        resolve = await self._resolve(host, port, connect, wire)
+        if resolve is not None and connect is not None:
+            connect = max(0.001, connect - (time.perf_counter() - began))
+        return Order(url, host, lines, body, resolve, connect, timeouts.get("read"))
+
+    async def _resolve(self, host: str, port: int, timeout: float | None, wire: Wire) -> str | None:  # noqa: ASYNC109
+        """Return where libcurl finds a name, or the proxy's; None where there is none to look up.
+
+        Raises BlockedAddress, NameResolutionError, httpx.ConnectTimeout, httpx.ProxyError.
+        """
+        if self._options.proxy:
+            if is_literal(host) and (reason := self._judge(host, port)) is not None:
+                raise BlockedAddress(reason)
+            host, port = proxy_place(self._options.proxy)
+            if is_literal(host):
+                return None
+        elif is_literal(host):
+            if (reason := self._judge(host, port)) is not None:
+                raise BlockedAddress(reason)
+            return None
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(timeout):
+                found = await self._resolver.resolve(host)
+        except TimeoutError:
+            raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
+        except httpx.ConnectError as exc:
+            if self._options.proxy:
+                raise httpx.ProxyError(f"the proxy cannot be used: {exc}; see FETCHER_PROXY") from exc
+            raise
+        finally:
+            wire.dns = time.perf_counter() - began
+        addresses = found if self._options.proxy else allowed_addresses(self._policy, host, found, port)
+        return f"+{host}:{port}:{','.join(f'[{one}]' if ':' in one else one for one in addresses)}"
+
+    def _cached_lines(self, request: PreparedRequest) -> list[bytes]:
+        """Return the header lines of a request; most carry the same headers, in the same object."""
+        key = id(request.prepared)
+        known = self._lines.get(key)
+        if known is not None and known[0] is request.prepared:
+            return known[1]
+        lines = _lines(request.prepared, b"")
+        if len(self._lines) >= _KEPT_LINES:
+            self._lines.clear()
+        self._lines[key] = request.prepared, lines
+        return lines
+
+    # Handles
+
+    def _begin(self, method: str, order: Order) -> CurlTransfer:
+        kind = method, bool(order.body)
+        spare = self._spare.get(kind)
+        if spare:
+            transfer = spare.pop()
+        else:
+            options = [*self._common, *_method_options(method, body=bool(order.body))]
+            transfer = CurlTransfer(
+                self._driver,
+                options,
+                self._judge,
+                kind,
+                proxy=bool(self._options.proxy),
+            )
+        self._transfers.add(transfer)
+        transfer.begin(order)
+        if order.read_timeout is not None:
+            self._look_by(self._driver.now + order.read_timeout)
+        return transfer
+
+    def _give_back(self, transfer: CurlTransfer) -> None:
+        self._transfers.discard(transfer)
+        if self._closed:
+            transfer.close()
+        else:
+            self._spare.setdefault(transfer.kind, []).append(transfer)
+
+    def _release(self, transfer: CurlTransfer) -> None:
+        """Let a transfer go whose answer is not wanted any more."""
+        if transfer in self._transfers:
+            transfer.stop(httpx.ReadError("closed"))
+            self._give_back(transfer)
+
+    # Time
+
+    def _look_by(self, when: float) -> None:
+        """See then whether a transfer moves; one timer for all of them, for every byte would set its own anew."""
+        if self._stall is None or self._stall.when() > when:
+            if self._stall is not None:
+                self._stall.cancel()
+            self._stall = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._stall = None
+        now = self._loop.time()
+        soonest: float | None = None
+        for transfer in list(self._transfers):
+            stalled_at = transfer.stalled_at()
+            if stalled_at is None:  # not connected yet, or held up by its reader: it may begin to wait at any moment
+                if not transfer.over and transfer.order is not None and transfer.order.read_timeout is not None:
+                    stalled_at = now + transfer.order.read_timeout
+            elif stalled_at <= now:
+                transfer.stall()
+                continue
+            if stalled_at is not None and (soonest is None or stalled_at < soonest):
+                soonest = stalled_at
+        if soonest is not None:
+            self._look_by(soonest)
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body that came as a whole, or as far as it came before it broke."""
+
+    def __init__(self, data: bytes, failure: Exception | None) -> None:
+        self._data = data
+        self._failure = failure
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._data:
+            yield self._data
+        if self._failure is not None:
+            raise self._failure
+
+
+class _Streamed(httpx.AsyncByteStream):
+    """A body that is still coming. Closed early, its connection is closed."""
+
+    def __init__(self, transport: LibcurlTransport, transfer: CurlTransfer) -> None:
+        self._transport = transport
+        self._transfer: CurlTransfer | None = transfer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while (transfer := self._transfer) is not None:
+                if transfer.chunks:
+                    yield transfer.take()
+                elif not transfer.over:
+                    await transfer.wait()
+                elif transfer.failure is not None:
+                    raise transfer.failure
+                else:
+                    return
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None:
+            self._transport._release(transfer)
+
+
+def libcurl_version() -> tuple[int, ...]:
+    """Return libcurl's version."""
+    return tuple(int(part) for part in re.findall(r"\d+", pycurl.version_info()[1])[:3])
+
+
+def _common(options: ConnectionOptions) -> Options:
+    """Return what is the same for every request; whatever could come from the environment or by luck is set."""
+    common: Options = [
+        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.FOLLOWLOCATION, 0),
+        (pycurl.PATH_AS_IS, 1),
+        (pycurl.HTTP09_ALLOWED, 0),
+        (pycurl.HTTP_CONTENT_DECODING, 0),
+        (_SUPPRESS_CONNECT_HEADERS, 1),
+        (pycurl.PROXY, options.proxy.replace("socks5://", "socks5h://", 1)),
+        (pycurl.NOPROXY, ""),
+        (pycurl.NETRC, pycurl.NETRC_IGNORED),
+        (pycurl.CAINFO, options.ca_file or certifi.where()),
+        (pycurl.PROXY_CAINFO, options.ca_file or certifi.where()),
+        (pycurl.SSL_VERIFYPEER, 1),
+        (pycurl.SSL_VERIFYHOST, 2),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1),
+        (pycurl.PIPEWAIT, 1 if options.http2 else 0),
+        (pycurl.MAXAGE_CONN, 30),
+    ]
+    if options.client_cert:
+        common.append((pycurl.SSLCERT, options.client_cert))
+        common.append((pycurl.SSLKEY, options.client_key or options.client_cert))
+    return common
+
+
+def _method_options(method: str, *, body: bool) -> Options:
+    if body:
+        # A body that was begun cannot be read again, so libcurl fails where it would silently send it twice.
+        return [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
+    if method == "GET":
+        return [(pycurl.HTTPGET, 1)]
+    if method == "HEAD":
+        return [(pycurl.NOBODY, 1)]
+    options: Options = [(pycurl.HTTPGET, 1), (pycurl.CUSTOMREQUEST, method)]
+    if method not in _SAFE:  # on a kept connection that turns out closed libcurl would send it once more
+        options.append((pycurl.FRESH_CONNECT, 1))
+    return options
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]], netloc: bytes) -> list[bytes]:
+    """Return header lines for libcurl. Raises httpx.LocalProtocolError for what would be sent as something else."""
+    lines = []
+    given = set()
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            shown = name.decode("latin-1")
+            raise httpx.LocalProtocolError(
+                f"the request cannot be sent: the header {shown!r} or its value is no header"
+            )
+        low = name.lower()
+        if low in _OURS and not (low == b"host" and value != netloc):
+            continue
+        given.add(low)
+        lines.append(name + b": " + value if value else name + b";")
+    lines += [name + b":" for name in _SILENT if name.lower() not in given]
+    return lines
+
+
+def _split(url: httpx.URL) -> tuple[str, str, int]:
+    if url.scheme not in _PORTS or not url.host:
+        raise httpx.UnsupportedProtocol(f"not an http or https URL: {url.scheme}://")
+    host = url.raw_host.decode("ascii")
+    # Without user and password: they would be sent.
+    shown = f"[{host}]" if ":" in host else host
+    port = url.port or _PORTS[url.scheme]
+    place = shown if url.port is None else f"{shown}:{port}"
+    return f"{url.scheme}://{place}{url.raw_path.decode('ascii')}", host, port
+
+
+async def _body(request: httpx.Request) -> bytes:
+    with contextlib.suppress(httpx.RequestNotRead):
+        return request.content
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
+    return b"".join([chunk async for chunk in request.stream])

@@ -1,0 +1,59 @@
+"""An httpx.Request that costs next to nothing to build.
+
+``httpx.Request(...)`` parses the URL and copies the headers, which takes longer than libcurl needs for the whole
+request. Here the URL was parsed before, and both are made only for whoever looks at them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from fetcher.engine.urls import Url
+
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+
+class PreparedRequest(httpx.Request):
+    """A request for a URL that was parsed by ``parse_url``, with headers that may be sent as they are.
+
+    To everybody else it is an ordinary request. ``prepared`` are the headers without Host and Content-Length, the same
+    object for requests that carry the same.
+    """
+
+    def __init__(
+        self, method: str, target: Url, prepared: RawHeaders, content: bytes | None, extensions: dict[str, Any]
+    ) -> None:
+        # The parent's work is done by the properties, when somebody asks.
+        self.method = method
+        self.target = target
+        self.prepared = prepared
+        self.extensions = extensions
+        self.content_sent = content
+        self._url: httpx.URL | None = None
+        self._headers: httpx.Headers | None = None
+        self._content = content or b""
+        self._stream: httpx.ByteStream | None = None
+
+    @property
+    def url(self) -> httpx.URL:  # type: ignore[override]
+        """The URL, parsed again. Raises httpx.InvalidURL."""
+        if self._url is None:
+            self._url = httpx.URL(self.target.href)
+        return self._url
+
+    @property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]
+        """All headers, Host and Content-Length included."""
+        if self._headers is None:
+            request = httpx.Request(self.method, self.url, headers=list(self.prepared), content=self.content_sent)
+            self._headers = request.headers
+        return self._headers
+
+    @property
+    def stream(self) -> httpx.ByteStream:  # type: ignore[override]
+        """The body."""
+        if self._stream is None:
+            self._stream = httpx.ByteStream(self._content)
+        return self._stream
