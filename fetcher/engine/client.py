@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TypeVar
 
 import httpx
@@ -19,7 +18,7 @@ from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference,
 from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length, too_large
 from fetcher.engine.errors import ErrorKind, FetchError, TooManyRedirects, fetch_error
 from fetcher.engine.transport import WIRE, PreparedRequest, Wire
-from fetcher.engine.transport.request import RawHeaders
+from fetcher.engine.transport.messages import RawHeaders, response_fields
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import Url, join_url, known_url
 
@@ -185,7 +184,7 @@ class Client:
         assert isinstance(stream, httpx.AsyncByteStream)
         try:
             exchange.first_byte = time.monotonic() - began
-            exchange.headers = tuple([_decoded(*pair) for pair in response.headers.raw])
+            exchange.headers = response_fields(response)
             exchange.status = response.status_code
             if exchange.status in REDIRECTS and self._redirects_to(exchange) is not None:
                 await _drain(stream)
@@ -232,11 +231,6 @@ def _raw_headers(headers: Headers) -> RawHeaders:
         return tuple((name.encode(), resolve_header(name, value).encode("latin-1")) for name, value in headers)
     except ConfigError as exc:
         raise FetchError(str(exc), kind=ErrorKind.INTERNAL) from None
-
-
-@lru_cache(maxsize=4096)
-def _decoded(name: bytes, value: bytes) -> tuple[str, str]:
-    return name.decode("latin-1"), value.decode("latin-1")
 
 
 def _remember(known: dict[Headers, _T], headers: Headers, value: _T) -> None:

@@ -15,15 +15,15 @@
     stream          an open connection's bytes
     failures        what goes wrong below, as httpx's exceptions
     resolver        names to addresses in threads of its own; for both
-    request         a request that is cheap to build; for both
+    messages        a request and a response that are cheap to build; for both
     wire            what is noted down about a request; for both
 """
 
 from __future__ import annotations
 
 from fetcher.engine.transport.choice import Choice, choose_transport, open_transport
+from fetcher.engine.transport.messages import PreparedRequest
 from fetcher.engine.transport.options import ConnectionOptions
-from fetcher.engine.transport.request import PreparedRequest
 from fetcher.engine.transport.wire import WIRE, Wire
 
 __all__ = ["WIRE", "Choice", "ConnectionOptions", "PreparedRequest", "Wire", "choose_transport", "open_transport"]

@@ -2,62 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import httpx
 
-_LONGEST = 100
+from fetcher.engine.types import Headers
+
+_SHOWN = 100
+_KNOWN_LINES = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A complete head: the status line's parts, and the fields as they came."""
+class Head(NamedTuple):
+    """A complete head: the status line's parts, and the fields as they came; ``fields`` are the same as text.
+
+    ``length`` is what Content-Length says, in bytes.
+    """
 
     version: bytes
     status: int
     reason: bytes
     headers: tuple[tuple[bytes, bytes], ...]
+    fields: Headers
     length: int | None
-    """What Content-Length says."""
 
 
-@lru_cache(maxsize=1024)
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    # Most lines of most answers are the same again and again, but for Date and the like.
-    name, colon, value = line.partition(b":")
-    if not colon or not name or name[-1:] in b" \t" or name.strip() != name:
-        raise _invalid(line)
-    return name, value.strip(b" \t\r\n")
-
-
-def parse_head(lines: list[bytes]) -> Head:
+def parse_head(lines: Sequence[bytes]) -> Head:
     """Read the lines of one head, the empty one at its end left out. Raises httpx.RemoteProtocolError.
 
     Two Content-Lengths that differ are refused (RFC 9112, section 6.3): somebody reads them differently.
     """
-    version, _, rest = lines[0].strip().partition(b" ")
+    version, status, reason = _status(lines[0])
+    read = [_field(line) for line in _unfolded(lines)]
+    lengths = {length for _, _, length in read if length is not None}
+    if len(lengths) > 1:
+        raise httpx.RemoteProtocolError("the answer is not valid HTTP/1.1: it has Content-Length headers that differ")
+    length = lengths.pop() if lengths else b""
+    return Head(
+        version,
+        status,
+        reason,
+        tuple([raw for raw, _, _ in read]),
+        tuple([text for _, text, _ in read]),
+        int(length) if length.isdigit() and len(length) < 20 else None,
+    )
+
+
+# Most lines of most answers are the same again and again, but for Date and the like.
+
+
+@lru_cache(maxsize=_KNOWN_LINES)
+def _status(line: bytes) -> tuple[bytes, int, bytes]:
+    version, _, rest = line.strip().partition(b" ")
     status, _, reason = rest.partition(b" ")
     if not version.startswith(b"HTTP/") or not status.isdigit():
-        raise _invalid(lines[0])
-    headers: list[tuple[bytes, bytes]] = []
-    length: bytes | None = None
+        raise _invalid(line)
+    return version, int(status), reason
+
+
+@lru_cache(maxsize=_KNOWN_LINES)
+def _field(line: bytes) -> tuple[tuple[bytes, bytes], tuple[str, str], bytes | None]:
+    name, colon, value = line.partition(b":")
+    if not colon or not name or name.strip() != name:
+        raise _invalid(line)
+    value = value.strip(b" \t\r\n")
+    length = value if name.lower() == b"content-length" else None
+    return (name, value), (name.decode("latin-1"), value.decode("latin-1")), length
+
+
+def _unfolded(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """Return the field lines, what is left of obsolete line foldings (RFC 9112, section 5.2) joined."""
+    found: list[bytes] = []
     for line in lines[1:]:
-        if line[:1] in b" \t":  # an obsolete line folding (RFC 9112, section 5.2)
-            if not headers:
-                raise _invalid(line)
-            headers[-1] = headers[-1][0], headers[-1][1] + b" " + line.strip()
-            continue
-        name, value = field = _field(line)
-        headers.append(field)
-        if len(name) == 14 and name.lower() == b"content-length":
-            if length is not None and value != length:
-                raise httpx.RemoteProtocolError("the answer is not valid HTTP/1.1: conflicting Content-Length headers")
-            length = value
-    declared = int(length) if length is not None and length.isdigit() and len(length) < 20 else None
-    return Head(version, int(status), reason, tuple(headers), declared)
+        if line[0] not in b" \t":
+            found.append(line)
+        elif not found:
+            raise _invalid(line)
+        else:
+            found[-1] = found[-1].rstrip() + b" " + line.strip()
+    return found
 
 
 def _invalid(line: bytes) -> httpx.RemoteProtocolError:
-    shown = line[:_LONGEST].strip().decode("latin-1")
+    shown = line[:_SHOWN].strip().decode("latin-1")
     return httpx.RemoteProtocolError(f"the answer is not valid HTTP/1.1: {shown!r} is no header line")

@@ -17,9 +17,9 @@ from fetcher.engine.addresses import AddressPolicy
 from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
 from fetcher.engine.transport.curl_transfer import CurlTransfer, Options, Order
+from fetcher.engine.transport.messages import Answer, PreparedRequest
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.options import ConnectionOptions, proxy_place
-from fetcher.engine.transport.request import PreparedRequest
 from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.transport.wire import WIRE, Wire
 
@@ -105,12 +105,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
             self._give_back(transfer)
         else:
             stream = _Streamed(self, transfer)
-        return httpx.Response(
-            head.status,
-            headers=head.headers,
-            stream=stream,
-            extensions={"http_version": head.version, "reason_phrase": head.reason},
-        )
+        return Answer(head, stream)
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""

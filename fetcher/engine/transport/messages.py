@@ -1,7 +1,7 @@
-"""An httpx.Request that costs next to nothing to build.
+"""httpx's Request and Response at next to no cost.
 
 ``httpx.Request(...)`` parses the URL and copies the headers, which takes longer than libcurl needs for the whole
-request. Here the URL was parsed before, and both are made only for whoever looks at them.
+exchange. Here the URL was parsed before, and what httpx would make of it all is made only for whoever looks at it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from fetcher.engine.transport.head import Head
+from fetcher.engine.types import Headers
 from fetcher.engine.urls import Url
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -57,3 +59,32 @@ class PreparedRequest(httpx.Request):
         if self._stream is None:
             self._stream = httpx.ByteStream(self._content)
         return self._stream
+
+
+class Answer(httpx.Response):
+    """A response as libcurl gave it. To everybody else it is an ordinary one; ``fields`` are its headers as text."""
+
+    def __init__(self, head: Head, stream: httpx.AsyncByteStream) -> None:
+        extensions = {"http_version": head.version, "reason_phrase": head.reason}
+        super().__init__(head.status, stream=stream, extensions=extensions)
+        self._head = head
+        self.fields = head.fields
+        self._made: httpx.Headers | None = None
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """All headers."""
+        if self._made is None:
+            self._made = httpx.Headers(list(self._head.headers))
+        return self._made
+
+    @headers.setter
+    def headers(self, value: httpx.Headers) -> None:
+        self._made = value
+
+
+def response_fields(response: httpx.Response) -> Headers:
+    """Return a response's headers as pairs of text, whichever transport it is from."""
+    if isinstance(response, Answer):
+        return response.fields
+    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw])
