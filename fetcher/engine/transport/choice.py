@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.resolver import Resolver
 
 _H11 = f"h11 {version('h11')}"
+LEAST = (7, 87, 0)
+"""The oldest libcurl that will do: the first that reads the authorities' file once, not for each connection."""
+_INSTALL = "install pycurl's wheel (pip install --only-binary :all: pycurl)"
 _KEPT = 4
 """Connections kept, as a multiple of the concurrency: many hosts with a few each must not close one another's."""
 
@@ -93,15 +97,16 @@ def _libcurl() -> tuple[str, str]:
         import pycurl
     except ImportError as exc:
         return f"pycurl cannot be imported ({exc}): pip install pycurl", ""
-    from fetcher.engine.transport.libcurl import LEAST, libcurl_version
+    found = pycurl.version_info()
+    return problem_of(found[1], found[5]), f"libcurl {found[1]}"
 
-    found = "libcurl " + ".".join(map(str, libcurl_version()))
-    if libcurl_version() < LEAST:
-        least = ".".join(map(str, LEAST))
-        return f"{found} is older than {least}: install pycurl's wheel (pip install --only-binary :all: pycurl)", found
-    if not pycurl.version_info()[5]:
-        return f"{found} knows no TLS: install pycurl's wheel (pip install --only-binary :all: pycurl)", found
-    return "", found
+
+def problem_of(version: str, tls: str | None) -> str:
+    """Return why a libcurl of this version, with this TLS library, will not do; nothing where it will."""
+    parts = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if parts < LEAST:
+        return f"libcurl {version} is older than {'.'.join(map(str, LEAST))}: {_INSTALL}"
+    return "" if tls else f"libcurl {version} knows no TLS: {_INSTALL}"
 
 
 # Reading the bundle takes some 50 ms, too long for a transport that a web view opens for a few requests. The context

@@ -42,7 +42,7 @@ class Driver:
     nothing.
     """
 
-    def __init__(self, connections: int, *, multiplexed: bool = False) -> None:
+    def __init__(self, connections: int, *, multiplexed: bool = False, epoll: bool = hasattr(select, "epoll")) -> None:
         self.multiplexed = multiplexed
         self._loop = asyncio.get_running_loop()
         self._multi = pycurl.CurlMulti()
@@ -52,7 +52,7 @@ class Driver:
         self._due: float | None = None
         self._kicked: asyncio.Handle | None = None
         self._stale: set[Place] = set()
-        self._watch: _Watch = _EpollWatch(self) if hasattr(select, "epoll") else _LoopWatch(self)
+        self._watch: _Watch = _EpollWatch(self) if epoll else _LoopWatch(self)
         self.now = self._loop.time()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)

@@ -95,6 +95,7 @@ class CurlTransfer:
         self.address: str | None = None
         self._active_at: float | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._unheard = False
         curl = self.curl
         if self._fresh:
             curl.setopt(pycurl.FRESH_CONNECT, 0)
@@ -113,9 +114,11 @@ class CurlTransfer:
         self._driver.start(self)
 
     async def wait(self) -> None:
-        """Wait for news: the head, bytes, the end."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+        """Wait for news since the last time: the head, bytes, the end."""
+        if not self._unheard:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._unheard = False
 
     def take(self) -> bytes:
         """Return the bytes that have come."""
@@ -210,6 +213,7 @@ class CurlTransfer:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        self._unheard = True
 
     def _circumstances(self) -> Circumstances:
         assert self.order is not None

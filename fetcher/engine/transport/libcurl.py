@@ -23,8 +23,6 @@ from fetcher.engine.transport.options import ConnectionOptions, proxy_place
 from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.transport.wire import WIRE, Wire
 
-LEAST = (7, 87, 0)
-"""The oldest libcurl that will do: the first that reads the authorities' file once, not for each connection."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -288,11 +286,6 @@ class _Streamed(httpx.AsyncByteStream):
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             self._transport._release(transfer)
-
-
-def libcurl_version() -> tuple[int, ...]:
-    """Return libcurl's version."""
-    return tuple(int(part) for part in re.findall(r"\d+", pycurl.version_info()[1])[:3])
 
 
 def _common(options: ConnectionOptions) -> Options:
