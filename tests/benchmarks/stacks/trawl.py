@@ -1,0 +1,85 @@
+"""Trawl without its database: the transport called directly, and the engine above it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+
+from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.config import CONFIG_FIELDS, FetchConfig
+from fetcher.engine.runner import fetch_all
+from fetcher.engine.transport import open_transport
+from fetcher.engine.types import Status, Target
+from fetcher.engine.urls import parse_url
+from tests.benchmarks.stacks.measuring import Job, Report, Unavailable, Watch
+
+_LOOPBACK = (AllowedNetwork.parse("127.0.0.0/8"),)
+
+
+def config_for(job: Job) -> FetchConfig:
+    """Return a configuration without a limit for each host. Raises Unavailable where the CA cannot be set."""
+    trust = {} if job.ca_file is None else {"ca_file": job.ca_file}
+    if not trust.keys() <= set(CONFIG_FIELDS):
+        raise Unavailable("there is no setting for a CA file")
+    return FetchConfig(
+        concurrency=job.in_flight,
+        per_host=job.in_flight,
+        allowed_networks=_LOOPBACK,
+        **trust,  # type: ignore[arg-type]
+    )
+
+
+def transport(job: Job, watch: Watch) -> Report:
+    """``httpx.Request`` in, the raw body read: so many coroutines take from one iterator."""
+    return asyncio.run(_transport(job, watch))
+
+
+async def _transport(job: Job, watch: Watch) -> Report:
+    config = config_for(job)
+    headers = [(b"User-Agent", config.user_agent.encode()), (b"Accept", b"*/*")]
+    extensions = {"timeout": {"connect": config.connect_timeout, "read": config.read_timeout}}
+    urls = iter(job.urls())
+    answers = size = 0
+    opened = open_transport(config)
+
+    async def take() -> None:
+        nonlocal answers, size
+        for url in urls:
+            response = await opened.handle_async_request(
+                httpx.Request("GET", url, headers=headers, extensions=extensions)
+            )
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for chunk in response.stream:
+                size += len(chunk)
+            await response.aclose()
+            answers += response.status_code == 200
+
+    try:
+        watch.begin()
+        await asyncio.gather(*[take() for _ in range(job.in_flight)])
+        return watch.end(answers, size)
+    finally:
+        await opened.aclose()
+
+
+def engine(job: Job, watch: Watch) -> Report:
+    """``fetch_all``: with retries, limits and decoding, saving nothing."""
+    return asyncio.run(_engine(job, watch))
+
+
+async def _engine(job: Job, watch: Watch) -> Report:
+    config, urls = config_for(job), job.urls()
+    answers = size = 0
+    watch.begin()
+    async for outcome in fetch_all(_targets(urls), config):
+        answers += outcome.status is Status.SUCCEEDED
+        size += len(outcome.body or b"")
+    return watch.end(answers, size)
+
+
+def _targets(urls: list[str]) -> Iterator[Target]:
+    for text in urls:
+        url = parse_url(text)
+        yield Target(url.href, url.host)
