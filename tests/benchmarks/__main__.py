@@ -67,18 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_workloads, default=[], metavar="A,B", help="these workloads of the peers only")
     parser.add_argument("--scale", type=_scale, default=1.0, metavar="X", help="so much of the sizes (1)")
     parser.add_argument("--rounds", type=int, choices=range(1, 100), default=3, metavar="N", help="rounds (3)")
-    parser.add_argument(
-        "--page", type=Path, metavar="FOLDER", help="write page and chart there, of a quick look as well"
-    )
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write page and chart there, whatever was measured")
     return parser
 
 
 def _workloads(text: str) -> list[str]:
     names = text.split(",")
     if unknown := sorted(set(names) - set(WORKLOADS)):
-        raise argparse.ArgumentTypeError(
-            f"there is no workload {', '.join(unknown)}; choose from {', '.join(WORKLOADS)}"
-        )
+        known = ", ".join(WORKLOADS)
+        raise argparse.ArgumentTypeError(f"there is no workload {', '.join(unknown)}; choose from {known}")
     return names
 
 

@@ -1,8 +1,8 @@
 """The origin of the benchmarks: nginx, fast enough that the client is what is measured.
 
 ``/1k`` answers at once with 1,024 bytes, ``/own`` with some more that no other URL has, ``/100k`` with 102,400,
-``/delay`` after 100 ms (a client with concurrency C can do at most 10 * C requests a second). Ten hosts, so that a limit
-on one host is not what is measured.
+``/delay`` after 100 ms (a client with concurrency C can do at most 10 * C requests a second). Ten hosts, so that a
+limit on one host is not what is measured.
 
 By hand: ``python -m tests.benchmarks.origins 100000 > urls.txt`` writes so many URLs and serves until Ctrl-C.
 """

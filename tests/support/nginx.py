@@ -30,7 +30,7 @@ from tests.support.processes import DidNotStart, free_port, running
 ADDRESSES = 100
 _TRIES = 3
 _PROSE = (
-    "A list of addresses is read line by line, and each line that is one becomes a target. Targets of one host are kept "
+    "A list of addresses is read line by line, and each line that is one becomes a target. Those of one host are kept "
     "together, so that whoever asks that host can be polite to it: not too many requests at once, a pause where the "
     "server wants one, and no more questions once it has said nothing for too long. What comes back is kept with its "
     "status, its headers and the time that it took; a body that was seen before is kept once. When the power fails in "

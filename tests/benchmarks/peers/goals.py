@@ -97,8 +97,14 @@ def rows(results: Results, million: Results | None = None) -> list[Row]:
         Row("the same against Scrapy + SQLite", against("S", "saved", "scrapy-saved"), 25, 12),
         Row("the same against what `curl -Z` merely fetches", against("S", "saved", "curl"), 0.5, 0.3),
         Row("D against the pipeline alone (planning included)", against("D", "sqlite", "saved"), 0.7, 0.6),
-        Row("CPU for each URL saved, PostgreSQL against SQLite", against("D", "postgres", "sqlite", cpu), 1.5, 2, "at most"),
-        Row("growth of memory above idle, C, against aiohttp", against("C", "transport", "aiohttp", growth), 1.3, 1.6, "at most"),
+        Row(
+            "CPU for each URL saved, PostgreSQL against SQLite",
+            against("D", "postgres", "sqlite", cpu), 1.5, 2, "at most",
+        ),
+        Row(
+            "growth of memory above idle, C, against aiohttp",
+            against("C", "transport", "aiohttp", growth), 1.3, 1.6, "at most",
+        ),
         *million_rows(million or Results()),
     ]  # fmt: skip
 

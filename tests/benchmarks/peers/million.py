@@ -31,7 +31,7 @@ def measure_million(results: Results, nginx: Nginx, databases: Databases, scale:
     """Add both to the results. The clients are not kept to a core: two need more than one."""
     results.measured["M"] = {}
     for name, workers in WORKERS.items():
-        say(f"M: a million × {scale:g}, {workers} process{'es' if workers > 1 else ''}")
+        say(f"M: {scale:g} of a million URLs, {workers} process{'es' if workers > 1 else ''}")
         here = folder / name
         here.mkdir()
         try:
@@ -41,12 +41,12 @@ def measure_million(results: Results, nginx: Nginx, databases: Databases, scale:
             continue
         results.measured["M"][name] = Measured([report])
         if workers == 2:
-            results.flatness = [flatness]
+            results.flatness = flatness
 
 
 def _fetch(
     name: str, workers: int, nginx: Nginx, databases: Databases, scale: float, folder: Path
-) -> tuple[Report, float]:
+) -> tuple[Report, list[float]]:
     database = databases.new_sqlite(folder)
     listing = folder / "urls.txt"
     urls = MILLION.urls(nginx, name, scale)
@@ -64,7 +64,8 @@ def _fetch(
         process.kill()
     whole = time.perf_counter() - began
     report = read_report(process.returncode, out, err, len(urls), cpu, whole)
-    return report, max(late[pid] / early[pid] for pid in early if early[pid] and late.get(pid))
+    grown = [late[pid] / early[pid] for pid in early if early[pid] and late.get(pid)]
+    return report, [max(grown)] if grown else []
 
 
 def _watched(

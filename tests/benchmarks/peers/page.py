@@ -22,9 +22,9 @@ ratios mean something elsewhere: absolute figures are this machine's.
 _HOW = """\
 ## How it is measured
 
-- The origin is nginx with one worker process on a core of its own, on {hosts} loopback addresses. Each client is a process
-  of its own on another core: its time begins when its imports are done and its list is read, and ends with the last
-  answer, or with the last commit where it saves. `curl` is timed as a whole process.
+- The origin is nginx with one worker process on a core of its own, on {hosts} loopback addresses. Each client is a
+  process of its own on another core: its time begins when its imports are done and its list is read, and ends with the
+  last answer, or with the last commit where it saves. `curl` is timed as a whole process.
 - Clients take turns, {rounds} rounds, each round in another order. Retries, limits and exactly-once recording are on in
   Trawl, but limits for each host are lifted.
 - Each URL's answer has a body of its own: its path and a kilobyte of prose. Whatever saves compresses and hashes it.
@@ -33,9 +33,9 @@ _HOW = """\
 - "Transport" is an `httpx.Request` handed to Trawl's transport and the raw body read; "engine" adds retries, limits,
   redirects and decoding; "fetch and save" is the pipeline alone, on a list that was planned before, as a job's run has
   it; "plan, fetch and save" reads and plans the list at the same time, as `fetch_urls` does.
-- The raw writer is a thread that inserts result and body rows in batches of 500, compressed, with the columns that Trawl
-  keeps: no retries, no limits, no check whether a result is there already, nothing to resume from. Scrapy's pipeline
-  writes the same rows.
+- The raw writer is a thread that inserts result and body rows in batches of 500, compressed, with the columns that
+  Trawl keeps: no retries, no limits, no check whether a result is there already, nothing to resume from. Scrapy's
+  pipeline writes the same rows.
 - Rates of `fetch_urls` are what its summary tells; its whole process, from start to exit, is in the column beside it.
   PostgreSQL runs on the same machine, on either core.
 - Scrapy does not verify certificates, as is its default.
@@ -44,13 +44,12 @@ _HOW = """\
 
 def terminal_table(found: Iterable[Row]) -> str:
     """Return the figures as aligned lines."""
-    lines = [f"{'figure':<78} {'measured':>9}  {'goal':>14} {'failure':>14}"]
-    for row in found:
-        lines.append(
-            f"{row.name:<78} {_number(row.value, row.unit):>9}  {_bound(row, row.goal):>14} {_bound(row, row.failure):>14}"
-            f"  {row.verdict}".rstrip()
-        )
-    return "\n".join(lines)
+    lines = [("figure", "measured", "goal", "failure", "")]
+    lines += [
+        (row.name, _number(row.value, row.unit), _bound(row, row.goal), _bound(row, row.failure), row.verdict)
+        for row in found
+    ]
+    return "\n".join(f"{a:<78} {b:>9}  {c:>14} {d:>14}  {e}".rstrip() for a, b, c, d, e in lines)
 
 
 def terminal_rates(results: Results) -> str:
@@ -149,7 +148,8 @@ def _median(reports: Sequence[Report], figure: Callable[[Report], float]) -> flo
 
 def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     rules = ["---", *["---:"] * (len(header) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, rules, *cells])
+    lines = [header, rules, *[[cell.replace("|", "\\|") for cell in line] for line in cells]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _facts(found: dict[str, str]) -> str:

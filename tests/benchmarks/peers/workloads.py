@@ -70,7 +70,7 @@ _FETCHING = ("transport", "engine", "httpx", "aiohttp", "aiohttp-uvloop", "curl"
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("A", "5,000 × 1 KB from one host, 100 in flight", OWN, 5_000, _FETCHING, fewer={"httpx": 1_000}),
+        Workload("A", "5,000 x 1 KB from one host, 100 in flight", OWN, 5_000, _FETCHING, fewer={"httpx": 1_000}),
         Workload(
             "B", "the same from 100 hosts", OWN, 5_000, _FETCHING, hosts=HOSTS, fewer={"httpx": 1_000, "scrapy": 2_000}
         ),
@@ -83,10 +83,10 @@ WORKLOADS = {
             hosts=HOSTS,
             in_flight=1_000,
             fewer={"requests": 50, "scrapy": 5_000},
-            left_out="curl -Z has at most 300 requests in flight; httpx with a pool of 1,000 connections needs minutes.",
+            left_out="curl -Z has at most 300 requests in flight; httpx with 1,000 connections needs minutes.",
             ideal=1_000 / DELAY,
         ),
-        Workload("E", "2,000 × 100 KB from one host, 100 in flight", LARGE, 2_000, _FETCHING, fewer={"httpx": 500}),
+        Workload("E", "2,000 x 100 KB from one host, 100 in flight", LARGE, 2_000, _FETCHING, fewer={"httpx": 500}),
         Workload(
             "T",
             "A over TLS, connections kept",
@@ -98,7 +98,7 @@ WORKLOADS = {
         ),
         Workload(
             "T2",
-            "100 hosts × 20 over TLS, 100 in flight",
+            "100 hosts x 20 over TLS, 100 in flight",
             OWN,
             2_000,
             _FETCHING,
@@ -117,7 +117,7 @@ WORKLOADS = {
         ),
         Workload(
             "D",
-            "100,000 × 1 KB through `manage.py fetch_urls`, planning included",
+            "100,000 x 1 KB through `manage.py fetch_urls`, planning included",
             OWN,
             100_000,
             ("saved", "sqlite", "sqlite-million", "postgres", "postgres-million"),
@@ -125,4 +125,4 @@ WORKLOADS = {
         ),
     )
 }
-MILLION = Workload("M", "a million × 1 KB from 100 hosts", OWN, 1_000_000, ("one", "two"), hosts=HOSTS, saves=True)
+MILLION = Workload("M", "a million x 1 KB from 100 hosts", OWN, 1_000_000, ("one", "two"), hosts=HOSTS, saves=True)

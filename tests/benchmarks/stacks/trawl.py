@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import httpx
 
+from fetcher.engine import transport as transports
 from fetcher.engine.addresses import AllowedNetwork
-from fetcher.engine.config import CONFIG_FIELDS, FetchConfig
+from fetcher.engine.config import FetchConfig
 from fetcher.engine.runner import fetch_all
-from fetcher.engine.transport import open_transport
 from fetcher.engine.types import Status, Target
 from fetcher.engine.urls import parse_url
 from tests.benchmarks.stacks.measuring import Job, Report, Unavailable, Watch
@@ -18,17 +18,19 @@ from tests.benchmarks.stacks.measuring import Job, Report, Unavailable, Watch
 _LOOPBACK = (AllowedNetwork.parse("127.0.0.0/8"),)
 
 
-def config_for(job: Job) -> FetchConfig:
-    """Return a configuration without a limit for each host. Raises Unavailable where the CA cannot be set."""
-    trust = {} if job.ca_file is None else {"ca_file": job.ca_file}
-    if not trust.keys() <= set(CONFIG_FIELDS):
-        raise Unavailable("there is no setting for a CA file")
-    return FetchConfig(
-        concurrency=job.in_flight,
-        per_host=job.in_flight,
-        allowed_networks=_LOOPBACK,
-        **trust,  # type: ignore[arg-type]
-    )
+def _config(job: Job) -> FetchConfig:
+    """Return a configuration without a limit for each host."""
+    return FetchConfig(concurrency=job.in_flight, per_host=job.in_flight, allowed_networks=_LOOPBACK)
+
+
+def _open(job: Job, config: FetchConfig) -> httpx.AsyncBaseTransport:
+    if job.ca_file is None:
+        return transports.open_transport(config)
+    options = getattr(transports, "ConnectionOptions", None)
+    if options is None:
+        raise Unavailable("no CA file can be set")
+    opened: httpx.AsyncBaseTransport = transports.open_transport(config, options(ca_file=job.ca_file))
+    return opened
 
 
 def transport(job: Job, watch: Watch) -> Report:
@@ -37,12 +39,12 @@ def transport(job: Job, watch: Watch) -> Report:
 
 
 async def _transport(job: Job, watch: Watch) -> Report:
-    config = config_for(job)
+    config = _config(job)
     headers = [(b"User-Agent", config.user_agent.encode()), (b"Accept", b"*/*")]
     extensions = {"timeout": {"connect": config.connect_timeout, "read": config.read_timeout}}
     urls = iter(job.urls())
     answers = size = 0
-    opened = open_transport(config)
+    opened = _open(job, config)
 
     async def take() -> None:
         nonlocal answers, size
@@ -70,13 +72,17 @@ def engine(job: Job, watch: Watch) -> Report:
 
 
 async def _engine(job: Job, watch: Watch) -> Report:
-    config, urls = config_for(job), job.urls()
+    config, urls = _config(job), job.urls()
     answers = size = 0
-    watch.begin()
-    async for outcome in fetch_all(_targets(urls), config):
-        answers += outcome.status is Status.SUCCEEDED
-        size += len(outcome.body or b"")
-    return watch.end(answers, size)
+    opened = _open(job, config)
+    try:
+        watch.begin()
+        async for outcome in fetch_all(_targets(urls), config, transport=opened):
+            answers += outcome.status is Status.SUCCEEDED
+            size += len(outcome.body or b"")
+        return watch.end(answers, size)
+    finally:
+        await opened.aclose()
 
 
 def _targets(urls: list[str]) -> Iterator[Target]:
