@@ -22,6 +22,8 @@ from tests.benchmarks import cluster, fanout, memory, pages, planning, polling, 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.peers import measure
 from tests.benchmarks.peers.workloads import WORKLOADS
+from tests.support.nginx import NginxMissing
+from tests.support.processes import DidNotStart
 
 PARTS: dict[str, Callable[[], list[Figure]]] = {
     "fanout": fanout.measure,
@@ -38,8 +40,16 @@ COMPARED = ("peers", "million", "page")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what is named and print it; 1 where a goal is missed."""
+    """Measure what is named and print it; 1 where a goal is missed, 2 where nothing can be measured."""
     asked = _parser().parse_args(arguments)
+    try:
+        return _measure(asked)
+    except (NginxMissing, DidNotStart) as exc:
+        print(exc, file=sys.stderr)
+        return 2
+
+
+def _measure(asked: argparse.Namespace) -> int:
     code = 0
     if compared := [name for name in asked.names if name in COMPARED]:
         code = measure.main(compared, asked.only, asked.scale, asked.rounds, asked.page)

@@ -16,6 +16,7 @@ With a certificate it answers the same over TLS, at another port.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ _KILOBYTE = (_PROSE * 2)[:1024]
 
 _CONF = """\
 {modules}
+{user}
 daemon off;
 worker_processes {workers};
 pid {directory}/nginx.pid;
@@ -148,8 +150,6 @@ def running_nginx(
     nginx = _program()
     modules = _modules(nginx)
     (directory / "100k.txt").write_bytes(b"k" * 102_400)
-    # As root its worker runs as another user, who must be able to come this far.
-    directory.chmod(0o755)
     hosts = tuple(f"127.0.0.{number}" for number in range(1, addresses + 1))
     with contextlib.ExitStack() as stack:
         for left in reversed(range(_TRIES)):
@@ -158,6 +158,8 @@ def running_nginx(
             conf.write_text(
                 _CONF.format(
                     modules=modules,
+                    # Root's workers would be another user, to whom temporary folders are closed.
+                    user="user root;" if os.geteuid() == 0 else "",
                     workers=workers,
                     directory=directory,
                     listens="\n".join(f"        listen {host}:{port} backlog=4096;" for host in hosts),

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.benchmarks.origins import secure_origin
@@ -34,7 +35,6 @@ def measure_peers(only: Sequence[str], scale: float, rounds: int) -> Results:
     results = _begun(scale)
     with tempfile.TemporaryDirectory(prefix="trawl-benchmark-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # nginx' worker comes through it
         origin = folder / "origin"
         origin.mkdir()
         with (
@@ -56,7 +56,6 @@ def measure_m(scale: float) -> Results:
     results = _begun(scale)
     with tempfile.TemporaryDirectory(prefix="trawl-benchmark-") as name:
         folder = Path(name)
-        folder.chmod(0o755)
         origin = folder / "origin"
         origin.mkdir()
         with Databases(folder, SERVER, 0) as databases, secure_origin(HOSTS, origin) as (nginx, _):
@@ -80,27 +79,43 @@ def publish(results: Results, million: Results | None, folder: Path) -> None:
 
 
 def main(names: Sequence[str], only: Sequence[str], scale: float, rounds: int, folder: Path | None) -> int:
-    """Measure ``peers``, ``million`` or both; print, keep, and write the page. Returns 1 where a goal is missed.
+    """Do what is named of ``peers``, ``million`` and ``page``; print, keep, and write the page.
 
-    What is no full measurement is printed, and written only where a folder is given.
+    What is no full measurement is not kept, and the page is written of it only where a folder is given. Returns 1 where
+    a goal is missed, 2 where nothing can be done.
     """
+    whole = scale == 1 and not only
+    target = folder or (ROOT / "docs" if whole else None)
+    if problem := _problem(names, target):
+        print(problem, file=sys.stderr)
+        return 2
     began = time.monotonic()
     peers = measure_peers(only, scale, rounds) if "peers" in names else None
     million = measure_m(scale) if "million" in names else None
-    whole = scale == 1 and not only
     if whole:
-        for results, path in ((peers, PEERS), (million, MILLION)):
-            if results is not None:
-                results.write(path)
-        peers, million = peers or Results.read(PEERS), million or Results.read(MILLION)
+        peers, million = _kept(peers, PEERS), _kept(million, MILLION)
     say("")
-    shown = peers or Results()
-    if peers is not None:
-        print(page.terminal_rates(peers), end="\n\n")
-    found = [row for row in rows(shown, million) if row.values]
+    if "million" not in names or "peers" in names:
+        print(page.terminal_rates(peers or Results()), end="\n\n")
+    found = [row for row in rows(peers or Results(), million) if row.values]
     print(page.terminal_table(found))
-    if peers is not None and (whole or folder is not None):
-        target = folder or ROOT / "docs"
+    if target is not None and peers is not None and find_spec("matplotlib"):
         publish(peers, million, target)
-        print(f"\n{target / 'benchmarks.md'} is written; it took {(time.monotonic() - began) / 60:.0f} minutes.")
+        print(f"\n{target / 'benchmarks.md'} is written, after {(time.monotonic() - began) / 60:.0f} minutes.")
     return int(any(row.verdict not in ("reached", "") for row in found))
+
+
+def _problem(names: Sequence[str], target: Path | None) -> str:
+    if "page" in names and "peers" not in names and not PEERS.exists():
+        return "Nothing was measured yet; make bench measures and writes the page."
+    if target is not None and set(names) != {"million"} and not find_spec("matplotlib"):
+        return "matplotlib, which draws the chart, is not installed; make bench installs it."
+    return ""
+
+
+def _kept(results: Results | None, path: Path) -> Results | None:
+    """Keep what was measured, or return what was kept before."""
+    if results is None:
+        return Results.read(path)
+    results.write(path)
+    return results

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tests.benchmarks.peers.goals import Row, cpu, growth, rate, rows, told_rows
 from tests.benchmarks.peers.results import Results
 from tests.benchmarks.peers.rounds import Measured
-from tests.benchmarks.peers.workloads import MILLION, OURS, TITLES, WORKLOADS, Workload
+from tests.benchmarks.peers.workloads import HOSTS, MILLION, OURS, TITLES, WORKLOADS, Workload
 from tests.benchmarks.stacks.measuring import Report
 
 _HEAD = """\
@@ -88,7 +88,7 @@ def render(results: Results, million: Results | None, chart: str) -> str:
     else:
         parts.append("### M: " + MILLION.title + "\n\nNot measured here; `make bench-million` does it.\n")
     parts += [
-        _HOW.format(hosts=100, rounds=rounds),
+        _HOW.format(hosts=HOSTS, rounds=rounds),
         "## The machine\n\n" + _facts(results.machine),
         "## Versions\n\n" + _facts(results.versions),
     ]
