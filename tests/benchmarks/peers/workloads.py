@@ -12,6 +12,7 @@ HOSTS = 100
 
 TITLES = {
     "transport": "Trawl's transport",
+    "transport-h11": "Trawl's transport on h11",
     "engine": "Trawl's engine",
     "httpx": "httpx",
     "aiohttp": "aiohttp",
@@ -31,8 +32,8 @@ TITLES = {
     "one": "fetch_urls, one process",
     "two": "fetch_urls --workers 2",
 }
-OURS = {"transport", "engine", "saved", "planned-saved", "sqlite", "sqlite-million", "postgres", "postgres-million",
-        "one", "two"}  # fmt: skip
+OURS = {"transport", "transport-h11", "engine", "saved", "planned-saved", "sqlite", "sqlite-million", "postgres",
+        "postgres-million", "one", "two"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,18 @@ class Workload:
         return [origin.url(f"{self.path}/{mark}{number}", number % self.hosts) for number in range(wanted)]
 
 
-_FETCHING = ("transport", "engine", "httpx", "aiohttp", "aiohttp-uvloop", "curl", "pycurl", "requests", "scrapy")
+_FETCHING = (
+    "transport",
+    "transport-h11",
+    "engine",
+    "httpx",
+    "aiohttp",
+    "aiohttp-uvloop",
+    "curl",
+    "pycurl",
+    "requests",
+    "scrapy",
+)
 
 WORKLOADS = {
     workload.name: workload

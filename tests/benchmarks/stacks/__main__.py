@@ -18,6 +18,7 @@ UNAVAILABLE = 3
 
 STACKS = {
     "transport": "trawl:transport",
+    "transport-h11": "trawl:transport_on_h11",
     "engine": "trawl:engine",
     "httpx": "clients:stock_httpx",
     "aiohttp": "clients:plain_aiohttp",
