@@ -82,9 +82,12 @@ def timed(command: Sequence[str], environment: Mapping[str, str], count: int, fo
     began = time.perf_counter()
     with out.open("wb") as stdout, err.open("wb") as stderr, started_on(CLIENT_CORE):
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        process.kill()  # which does nothing once it has ended
     whole = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
     return read_report(process.returncode, out, err, count, usage.ru_utime + usage.ru_stime, whole)
 
 
