@@ -89,7 +89,7 @@ def rows(results: Results, million: Results | None = None) -> list[Row]:
         ),
         Row("E, the same against aiohttp + uvloop", against("E", "transport", "aiohttp-uvloop"), 1.3, 1.0),
         Row("T, the same against aiohttp + uvloop", against("T", "transport", "aiohttp-uvloop"), 1.3, 1.0),
-        Row("T2, the same against aiohttp", against("T2", "transport", "aiohttp"), 1.1, 0.9),
+        Row(f"T2, the same against aiohttp{_connections(results)}", against("T2", "transport", "aiohttp"), 1.1, 0.9),
         Row(
             "A fetched and saved (SQLite), against aiohttp + uvloop + the same raw writer",
             against("S", "saved", "aiohttp-saved"), 1.3, 0.8,
@@ -107,6 +107,15 @@ def rows(results: Results, million: Results | None = None) -> list[Row]:
         ),
         *million_rows(million or Results()),
     ]  # fmt: skip
+
+
+def _connections(results: Results) -> str:
+    """Say how many connections each of the two had: new ones are most of what T2 costs."""
+    ours, theirs = (results.reports("T2", name) for name in ("transport", "aiohttp"))
+    if not (ours and theirs):
+        return ""
+    counts = (round(statistics.median(report.connections for report in found)) for found in (ours, theirs))
+    return " ({:,} and {:,} connections)".format(*counts)
 
 
 def million_rows(million: Results) -> list[Row]:

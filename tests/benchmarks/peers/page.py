@@ -27,6 +27,7 @@ _HOW = """\
   last answer, or with the last commit where it saves. `curl` is timed as a whole process.
 - Clients take turns, {rounds} rounds, each round in another order. Retries, limits and exactly-once recording are on in
   Trawl, but limits for each host are lifted.
+- Stacks that would take minutes are given fewer URLs; a column says how many each had.
 - Each URL's answer has a body of its own: its path and a kilobyte of prose. Whatever saves compresses and hashes it.
 - CPU is user and system time of the process, its threads and children. Memory is the peak of resident memory since just
   before the first request, less what was resident then.

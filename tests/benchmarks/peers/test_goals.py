@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.benchmarks.peers.goals import Row, cpu, growth, ratios, rows
@@ -82,6 +84,15 @@ def test_c_is_held_against_what_its_delay_allows():
     results = Results(measured={"C": {"transport": Measured([report(1.25, answers=10_000)])}})
 
     assert [row.value for row in rows(results) if row.name.startswith("C,")] == [0.8]
+
+
+def test_the_figure_of_new_connections_says_how_many_there_were():
+    ours, theirs = (dataclasses.replace(report(1), connections=count) for count in (100, 2_000))
+    results = Results(measured={"T2": {"transport": Measured([ours]), "aiohttp": Measured([theirs])}})
+
+    assert [row.name for row in rows(results) if row.values] == [
+        "T2, the same against aiohttp (100 and 2,000 connections)"
+    ]
 
 
 def test_a_part_of_the_million_says_nothing_of_its_duration():

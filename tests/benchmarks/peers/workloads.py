@@ -129,7 +129,7 @@ WORKLOADS = {
         ),
         Workload(
             "D",
-            "100,000 x 1 KB through `manage.py fetch_urls`, planning included",
+            "100,000 x 1 KB through `manage.py fetch_urls`",
             OWN,
             100_000,
             ("saved", "sqlite", "sqlite-million", "postgres", "postgres-million"),
