@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psycopg
 
+from fetcher.engine.transport import choose_transport
+
 _PACKAGES = (
     "httpx",
     "httpcore",
@@ -52,7 +54,9 @@ def _system() -> str:
 
 def describe_versions(server: str) -> dict[str, str]:
     """Return the versions of what takes part; ``server`` is PostgreSQL's URL."""
-    found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version, "OpenSSL": ssl.OPENSSL_VERSION}
+    chosen = choose_transport()
+    found = {"Trawl's transport": f"{chosen.name} ({chosen.reason})"}
+    found |= {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version, "OpenSSL": ssl.OPENSSL_VERSION}
     found |= {name: version for name in _PACKAGES if (version := _package(name))}
     found |= {
         "curl": _printed(["curl", "--version"], r"curl (\S+)"),

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from fetcher.engine import transport as transports
 from fetcher.engine.addresses import AllowedNetwork
-from fetcher.engine.config import FetchConfig
+from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.engine.runner import fetch_all
+from fetcher.engine.transport import ConnectionOptions, PreparedRequest, open_transport
 from fetcher.engine.types import Status, Target
 from fetcher.engine.urls import parse_url
 from tests.benchmarks.stacks.measuring import Job, Report, Unavailable, Watch
@@ -24,25 +24,18 @@ def _config(job: Job) -> FetchConfig:
 
 
 def _open(job: Job, config: FetchConfig, **wanted: str) -> httpx.AsyncBaseTransport:
-    """Open the transport with these options beside the job's authority. Raises Unavailable where there are none."""
-    wanted |= {} if job.ca_file is None else {"ca_file": job.ca_file}
-    if not wanted:
-        return transports.open_transport(config)
-    options = getattr(transports, "ConnectionOptions", None)
-    if options is None:
-        raise Unavailable(f"the transport has no option {' or '.join(wanted)}")
-    opened: httpx.AsyncBaseTransport = transports.open_transport(config, options(**wanted))
-    return opened
+    """Open the transport with these options beside the job's authority. Raises Unavailable where it cannot be had."""
+    try:
+        return open_transport(config, ConnectionOptions(ca_file=job.ca_file or "", **wanted))
+    except ConfigError as exc:
+        raise Unavailable(f"{exc.name} {exc}") from None
 
 
 def _requests(config: FetchConfig) -> Callable[[str], httpx.Request]:
-    """Return what makes a GET request, the way that costs least."""
+    """Return what makes a GET request, as the engine makes them."""
     headers = ((b"User-Agent", config.user_agent.encode()), (b"Accept", b"*/*"))
     extensions = {"timeout": {"connect": config.connect_timeout, "read": config.read_timeout}}
-    prepared = getattr(transports, "PreparedRequest", None)
-    if prepared is None:
-        return lambda url: httpx.Request("GET", url, headers=headers, extensions=extensions)
-    return lambda url: prepared("GET", parse_url(url), headers, None, extensions)
+    return lambda url: PreparedRequest("GET", parse_url(url), headers, None, extensions)
 
 
 def transport(job: Job, watch: Watch) -> Report:
