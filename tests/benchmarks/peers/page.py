@@ -31,9 +31,10 @@ _HOW = """\
 - Each URL's answer has a body of its own: its path and a kilobyte of prose. Whatever saves compresses and hashes it.
 - CPU is user and system time of the process, its threads and children. Memory is the peak of resident memory since just
   before the first request, less what was resident then.
-- "Transport" is an `httpx.Request` handed to Trawl's transport and the raw body read; "engine" adds retries, limits,
-  redirects and decoding; "fetch and save" is the pipeline alone, on a list that was planned before, as a job's run has
-  it; "plan, fetch and save" reads and plans the list at the same time, as `fetch_urls` does.
+- "Transport" is an `httpx.Request`, made as the engine makes it, handed to Trawl's transport and the raw body read;
+  "engine" adds retries, limits, redirects and decoding; "fetch and save" is the pipeline alone, on a list that was
+  planned before, as a job's run has it; "plan, fetch and save" reads and plans the list at the same time, as
+  `fetch_urls` does.
 - The raw writer is a thread that inserts result and body rows in batches of 500, compressed, with the columns that
   Trawl keeps: no retries, no limits, no check whether a result is there already, nothing to resume from. Scrapy's
   pipeline writes the same rows.
