@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long cluster cluster-long check fix bench clean
+.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long cluster cluster-long check fix bench bench-parts \
+	bench-million clean
 
 help:
 	@echo "make install   install into $(VENV), pinned by hash"
@@ -15,7 +16,10 @@ help:
 	@echo "make cluster   drain runs with two real clusters, kill some, restart Redis (make cluster-long: 20 times each)"
 	@echo "make check     lint, types and import contracts"
 	@echo "make fix       format, and mend what can be mended"
-	@echo "make bench     measure, and print ratios"
+	@echo "make bench     compare with curl, aiohttp, Scrapy and others, within 20 minutes; writes docs/benchmarks.md and .png"
+	@echo "               (make bench BENCH='--scale 0.1 --only A,S': a quick look at two workloads, only printed)"
+	@echo "make bench-parts    measure parts of Trawl by themselves (make bench-parts PARTS='fanout memory': these)"
+	@echo "make bench-million  fetch a million URLs, with one process and with two"
 
 install: $(VENV)/.run
 
@@ -78,8 +82,22 @@ fix: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test
-	$(BIN)/python -m tests.benchmarks
+# The peers are for make bench alone.
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.test
+	@echo "Installing what Trawl is compared with into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+PARTS ?= parts
+
+bench: $(VENV)/.bench
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.benchmarks peers $(BENCH)
+
+bench-parts: $(VENV)/.test
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.benchmarks $(PARTS)
+
+bench-million: $(VENV)/.test
+	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.benchmarks million $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

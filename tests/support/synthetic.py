@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.core.management.color import no_style
 from django.db import connection
 
-from fetcher.models import PLACES, SHARD_SIZE, Lane, Run, Shard, lane_number
+from fetcher.models import PLACES, SHARD_SIZE, Body, Lane, Representation, Result, Run, Shard, Target, lane_number
 
 HOSTS = 50
 
@@ -75,6 +76,9 @@ def fill(*, runs: int, results: int) -> Filled:
             cursor.execute(_RESULTS.format(**words, run=run, first=first, origin=origin, changed=changed))
             made.append(run)
         cursor.execute(_REPRESENTATIONS.format(run=made[0], mark=_NO_VARIANT[connection.vendor]))
+        # The ids above were given: what is inserted next must not get them again.
+        for statement in connection.ops.sequence_reset_sql(no_style(), [Target, Body, Result, Representation]):
+            cursor.execute(statement)
         if connection.vendor == "postgresql":
             cursor.execute("ANALYZE")
     return Filled(tuple(made), results)
