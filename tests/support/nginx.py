@@ -180,6 +180,6 @@ def running_nginx(
 
 def _tls(hosts: tuple[str, ...], port: int, certificate: tuple[Path, Path]) -> str:
     names = ("ssl_certificate", "ssl_certificate_key")
-    lines = [f"listen {host}:{port} ssl backlog=4096;" for host in hosts]
+    lines = [f"listen {host}:{port} ssl http2 backlog=4096;" for host in hosts]
     lines += [f"{name} {path};" for name, path in zip(names, certificate, strict=True)]
     return "\n".join(f"        {line}" for line in lines)
