@@ -224,7 +224,8 @@ class _EpollWatch:
         events = []
         for descriptor, found in self._epoll.poll(0, _AT_ONCE):
             if descriptor in self._wanted:
-                events.append((descriptor, _translated(found)))
+                mask = _TRANSLATED.get(found)
+                events.append((descriptor, _translated(found) if mask is None else mask))
                 continue
             self._epoll.unregister(descriptor)
             # With HTTP/2 a server may well say something on an idle connection.
@@ -239,6 +240,13 @@ class _EpollWatch:
     def _ready(self) -> None:
         if events := self.poll():
             self._driver.act(events)
+
+
+_TRANSLATED = {} if not hasattr(select, "epoll") else {
+    select.EPOLLIN: pycurl.CSELECT_IN,
+    select.EPOLLOUT: pycurl.CSELECT_OUT,
+}  # fmt: skip
+"""What nearly all events are."""
 
 
 def _translated(found: int) -> int:

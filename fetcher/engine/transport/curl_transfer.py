@@ -6,10 +6,10 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 import pycurl
 
 from fetcher.engine.errors import BlockedAddress
@@ -25,14 +25,15 @@ _REFUSED: int = pycurl.SOCKET_BAD
 _GO_ON: int = pycurl.PREREQFUNC_OK
 _STOP: int = pycurl.PREREQFUNC_ABORT
 
+_EMPTY = (b"\r\n", b"\n")
+
 Judge = Callable[[str, int], str | None]
 """From an address and a port to the reason why it must not be connected to."""
 Options = list[tuple[int, Any]]
 """What is set once for a handle: libcurl's option and its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that."""
 
     url: str
@@ -83,19 +84,18 @@ class CurlTransfer:
         self.failure: Exception | None = None
         self.over = False
         self.chunks: list[bytes] = []
-        self._head_lines: list[bytes] = []
+        self._lines_of_head: list[bytes] = []
         self._buffered = 0
         self._received = 0
         self._sent = 0
         self._paused = False
         self._refused: httpx.TransportError | None = None
         self._tried: list[str] = []
-        self._secure = order.url.startswith("https:")
         self._stale = False
         self.address: str | None = None
         self._active_at: float | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._unheard = False
+        self._unheard = self._announced = False
         curl = self.curl
         if self._fresh:
             curl.setopt(pycurl.FRESH_CONNECT, 0)
@@ -155,19 +155,21 @@ class CurlTransfer:
 
     def note(self, wire: Wire) -> None:
         """Write down how far it came."""
-        get = self.curl.getinfo
-        wire.reused = self.address is not None and not get(pycurl.NUM_CONNECTS)
-        wire.address = self.address
         if self.head is not None:
-            wire.http_version = self.head.version.decode("ascii", "replace")
-        if wire.reused:
-            return
+            wire.http_version = self.head.shown
+        wire.address = self.address
+        wire.reused = self.address is not None and not self._tried
+        if not wire.reused:
+            self._note_connecting(wire)
+
+    def _note_connecting(self, wire: Wire) -> None:
+        get = self.curl.getinfo
         connected, secured = get(pycurl.CONNECT_TIME), get(pycurl.APPCONNECT_TIME)
         if connected and self._tried:
             wire.connect = connected
             wire.address = self.address or self._tried[-1]
-            if self.address is None and self._secure:  # it ended in the handshake
-                secured = get(pycurl.TOTAL_TIME)
+            if self.address is None and self.order is not None and self.order.url.startswith("https:"):
+                secured = get(pycurl.TOTAL_TIME)  # it ended in the handshake
         if secured:
             wire.tls = max(0.0, secured - connected)
 
@@ -179,22 +181,21 @@ class CurlTransfer:
 
     def news(self) -> None:
         """Wake whoever waits for the head or for more of the body."""
+        self._announced = False
         self._wake()
 
     def ended(self, code: int, message: str) -> None:
         """Note the end, and wake whoever waits."""
         if self._stale:
             self._start_anew()
-            return
-        if self.failure is None and self._refused is not None and code:
-            self._end(self._refused)
         elif code:
-            self._end(self.failure or curl_failure(code, message, self._circumstances()))
-        elif self.head is None and self.failure is None:
+            refused = self.failure or self._refused
+            self._end(refused or curl_failure(code, message, self._circumstances()))
+        elif self.head is None:
             # libcurl takes the end of the stream for the end of the head.
             self._end(httpx.RemoteProtocolError("the server closed the connection in the middle of the head"))
         else:
-            self._end(self.failure)
+            self._end(None)
 
     def _start_anew(self) -> None:
         """Begin again on a new connection; nothing was sent on the old one."""
@@ -223,7 +224,7 @@ class CurlTransfer:
             system=self.curl.getinfo(pycurl.OS_ERRNO),
             connected=self.address is not None,
             answered=self.head is not None,
-            received=self._received or len(self._head_lines),
+            received=self._received or len(self._lines_of_head),
             length=None if self.head is None else self.head.length,
             connect_timeout=self.order.connect_timeout,
             proxy=self._proxy,
@@ -260,15 +261,13 @@ class CurlTransfer:
         return self.order.body[start : self._sent]
 
     def _header(self, line: bytes) -> int | None:
-        if self.head is not None:  # a trailer
+        if line not in _EMPTY:
+            self._lines_of_head.append(line)
+            return None
+        lines, self._lines_of_head = self._lines_of_head, []
+        if self.head is not None or not lines:  # trailers
             return None
         self._active_at = self._driver.now
-        if line not in (b"\r\n", b"\n"):
-            self._head_lines.append(line)
-            return None
-        lines, self._head_lines = self._head_lines, []
-        if not lines:
-            return None
         try:
             head = parse_head(lines)
         except httpx.RemoteProtocolError as exc:
@@ -276,7 +275,7 @@ class CurlTransfer:
             return 0  # ends the transfer
         if head.status >= 200:  # others announce the real one
             self.head = head
-            self._driver.has_news(self)
+            self._announce()
         return None
 
     def _write(self, chunk: bytes) -> int | None:
@@ -287,9 +286,13 @@ class CurlTransfer:
         self.chunks.append(chunk)
         self._buffered += len(chunk)
         self._received += len(chunk)
-        if self._waiter is not None:
-            self._driver.has_news(self)
+        self._announce()
         return None
+
+    def _announce(self) -> None:
+        if not self._announced:
+            self._announced = True
+            self._driver.has_news(self)
 
 
 class _Opened:

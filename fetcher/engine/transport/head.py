@@ -17,10 +17,11 @@ _KNOWN_LINES = 2048
 class Head(NamedTuple):
     """A complete head: the status line's parts, and the fields as they came; ``fields`` are the same as text.
 
-    ``length`` is what Content-Length says, in bytes.
+    ``shown`` is the version as text, ``length`` what Content-Length says, in bytes.
     """
 
     version: bytes
+    shown: str
     status: int
     reason: bytes
     headers: tuple[tuple[bytes, bytes], ...]
@@ -33,7 +34,7 @@ def parse_head(lines: Sequence[bytes]) -> Head:
 
     Two Content-Lengths that differ are refused (RFC 9112, section 6.3): somebody reads them differently.
     """
-    version, status, reason = _status(lines[0])
+    version, shown, status, reason = _status(lines[0])
     read = [_field(line) for line in _unfolded(lines)]
     lengths = {length for _, _, length in read if length is not None}
     if len(lengths) > 1:
@@ -41,6 +42,7 @@ def parse_head(lines: Sequence[bytes]) -> Head:
     length = lengths.pop() if lengths else b""
     return Head(
         version,
+        shown,
         status,
         reason,
         tuple([raw for raw, _, _ in read]),
@@ -53,12 +55,12 @@ def parse_head(lines: Sequence[bytes]) -> Head:
 
 
 @lru_cache(maxsize=_KNOWN_LINES)
-def _status(line: bytes) -> tuple[bytes, int, bytes]:
+def _status(line: bytes) -> tuple[bytes, str, int, bytes]:
     version, _, rest = line.strip().partition(b" ")
     status, _, reason = rest.partition(b" ")
     if not version.startswith(b"HTTP/") or not status.isdigit():
         raise _invalid(line)
-    return version, int(status), reason
+    return version, version.decode("latin-1"), int(status), reason
 
 
 @lru_cache(maxsize=_KNOWN_LINES)

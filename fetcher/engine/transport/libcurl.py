@@ -135,29 +135,29 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
             url, host, port = _split(request.url)
             lines = _lines(request.headers.raw, request.url.netloc)
             body = await _body(request)
-        if not _METHOD.fullmatch(request.method):
+        if request.method not in _SAFE and not _METHOD.fullmatch(request.method):
             raise httpx.LocalProtocolError(f"the request cannot be sent: {request.method!r} is no method")
-        began = time.perf_counter()
-        resolve = await self._resolve(host, port, connect, wire)
-        if resolve is not None and connect is not None:
-            connect = max(0.001, connect - (time.perf_counter() - began))
+        resolve = None
+        if self._has_to_be_found(host, port):
+            resolve = await self._resolve(host, port, connect, wire)
+            connect = None if connect is None else max(0.001, connect - (wire.dns or 0))
         return Order(url, host, lines, body, resolve, connect, timeouts.get("read"))
 
-    async def _resolve(self, host: str, port: int, timeout: float | None, wire: Wire) -> str | None:  # noqa: ASYNC109
-        """Return where libcurl finds a name, or the proxy's; None where there is none to look up.
+    def _has_to_be_found(self, host: str, port: int) -> bool:
+        """Whether a name is to be looked up, the host's or the proxy's. Raises BlockedAddress for an address."""
+        if not is_literal(host):
+            return not self._options.proxy or not is_literal(proxy_place(self._options.proxy)[0])
+        if (reason := self._judge(host, port)) is not None:
+            raise BlockedAddress(reason)
+        return bool(self._options.proxy) and not is_literal(proxy_place(self._options.proxy)[0])
+
+    async def _resolve(self, host: str, port: int, timeout: float | None, wire: Wire) -> str:  # noqa: ASYNC109
+        """Look a name up, and return it as libcurl is told of it.
 
         Raises BlockedAddress, NameResolutionError, httpx.ConnectTimeout, httpx.ProxyError.
         """
         if self._options.proxy:
-            if is_literal(host) and (reason := self._judge(host, port)) is not None:
-                raise BlockedAddress(reason)
             host, port = proxy_place(self._options.proxy)
-            if is_literal(host):
-                return None
-        elif is_literal(host):
-            if (reason := self._judge(host, port)) is not None:
-                raise BlockedAddress(reason)
-            return None
         began = time.perf_counter()
         try:
             async with asyncio.timeout(timeout):

@@ -65,8 +65,16 @@ class Answer(httpx.Response):
     """A response as libcurl gave it. To everybody else it is an ordinary one; ``fields`` are its headers as text."""
 
     def __init__(self, head: Head, stream: httpx.AsyncByteStream) -> None:
-        extensions = {"http_version": head.version, "reason_phrase": head.reason}
-        super().__init__(head.status, stream=stream, extensions=extensions)
+        # What the parent's __init__ sets, without what it would look for in headers and content.
+        self.status_code = head.status
+        self.stream = stream
+        self.extensions = {"http_version": head.version, "reason_phrase": head.reason}
+        self.next_request = None
+        self.history = []
+        self.is_closed = self.is_stream_consumed = False
+        self.default_encoding = "utf-8"
+        self._request = None
+        self._num_bytes_downloaded = 0
         self._head = head
         self.fields = head.fields
         self._made: httpx.Headers | None = None

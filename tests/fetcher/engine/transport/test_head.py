@@ -30,7 +30,9 @@ def test_fields_come_back_as_they_were_sent(fields: list[tuple[bytes, bytes]]) -
     ],
 )
 def test_the_status_line_is_taken_apart(line: bytes, found: tuple[bytes, int, bytes]) -> None:
-    assert parse_head([line])[:3] == found
+    head = parse_head([line])
+    assert (head.version, head.status, head.reason) == found
+    assert head.shown.encode() == head.version
 
 
 def test_a_folded_line_is_joined() -> None:
