@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import httpx
+import msgspec
 
 from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference, resolve_header
 from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length, too_large
@@ -35,8 +36,7 @@ _KNOWN_HEADERS = 1024
 """Sets of headers that are kept ready to be sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(msgspec.Struct, frozen=True):
     """One request of an attempt. Header values are as configured: ``env:NAME`` is looked up when it is sent."""
 
     url: Url

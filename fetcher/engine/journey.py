@@ -10,6 +10,10 @@ from fetcher.engine.errors import ErrorKind
 from fetcher.engine.retry import Wait
 from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings, Tried
 
+_NO_TIMINGS = Timings()
+_NOTHING = Exchange()
+"""What there is before anything was sent. Never filled in: each hop has its own."""
+
 
 @dataclass(slots=True, eq=False)
 class Journey:
@@ -28,8 +32,8 @@ class Journey:
     attempt_epoch: float = 0.0
     spent: float = 0.0
     redirects: list[Redirect] = field(default_factory=list)
-    timings: Timings = field(default_factory=Timings)
-    exchange: Exchange = field(default_factory=Exchange)
+    timings: Timings = _NO_TIMINGS
+    exchange: Exchange = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def take_up(cls, target: Target, now: float) -> tuple[Journey, float | None]:
@@ -95,7 +99,7 @@ class Journey:
         self.hop = None
         self.attempt_epoch = self.spent = 0.0
         self.redirects = []
-        self.timings = Timings()
+        self.timings = _NO_TIMINGS
 
     def outcome(self, status: Status, kind: ErrorKind | None = None, detail: str = "") -> Outcome:
         """Return the verdict. The answer is the last attempt's, where that had one."""

@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from fetcher.engine.errors import ErrorKind
 
@@ -43,8 +43,7 @@ class HostState(Generic[T]):
         return not self.ready and not self.active and not self.delayed
 
 
-@dataclass(frozen=True, slots=True)
-class Turn(Generic[T]):
+class Turn(NamedTuple, Generic[T]):
     """An entry that may be sent now. ``dead`` is why it must not be: its host was given up."""
 
     host: str

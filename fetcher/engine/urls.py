@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import ada_url
+import msgspec
 
 from fetcher.engine.errors import InvalidUrl
 
@@ -34,8 +34,7 @@ _PLAIN = re.compile(
 _KNOWN = re.compile(r"(https?)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?/")
 
 
-@dataclass(frozen=True, slots=True)
-class Url:
+class Url(msgspec.Struct, frozen=True):
     """A normalised http(s) URL without fragment. ``hostname`` has no brackets; ``port`` is always a number."""
 
     href: str
