@@ -309,6 +309,7 @@ async def test_mixed_requests_with_cancellations_leak_nothing(serve: Serve, tran
     handles, memory = sum(map(len, transport._spare.values())), resident()
     for _ in range(REQUESTS // 100):
         await batch(transport, server, draw)
+        server.writers.clear()  # the server's own memory is not what is measured
     assert transport._driver.running == []
     assert transport._transfers == set()
     assert sum(map(len, transport._spare.values())) <= max(handles, 300)
