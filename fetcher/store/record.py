@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 from django.db import transaction
 
 from fetcher.bodies import BodyUnavailable, read_body
@@ -228,7 +229,7 @@ def _stored(many: Iterable[Previous | None]) -> Callable[[Previous | None], Prev
     def stored(previous: Previous | None) -> Previous | None:
         if previous is None or previous.representation in representations:
             return previous
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             previous, representation=None, body=previous.body if previous.body in bodies else None
         )
 
