@@ -196,14 +196,14 @@ class LaneFeed:
         return max(1, self._window // max(lanes, _PARTS), min(self._per_host, self._window // (lanes + 1)))
 
     def _next(self) -> Target | None:
-        allowance, now = self._allowance(), time.monotonic()
+        allowance = self._allowance()
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
             if lane.empty or lane.careful or lane.leaving:
                 lane.listed = False
                 continue
             self._turn.append(lane)
-            if lane.ready and lane.may_send(allowance) and lane.open_at <= now:
+            if lane.ready and lane.may_send(allowance) and lane.is_open():
                 lane.sent += 1
                 return lane.ready.popleft()
         return None
