@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -196,12 +195,3 @@ class TestPauses:
         slow, _ = execute(1, nothing, config=FetchConfig(max_attempts=1))
         assert slow.asked[0] >= until_then - 0.02
         assert pauses.in_force(300)["a.example:80"].seconds > 90
-
-
-def test_what_was_there_before_is_no_work_for_the_collector_while_it_goes_on_and_is_again_afterwards():
-    async def look(slow: Slow, writer: Writer, control: Control) -> None:
-        await until(lambda: len(slow.asked) >= 1, 10)
-        assert gc.get_freeze_count() > 0
-
-    execute(5, look)
-    assert gc.get_freeze_count() == 0
