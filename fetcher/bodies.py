@@ -12,6 +12,7 @@ from django.core.files.storage import storages
 
 from fetcher.conf import fetcher_settings
 from fetcher.models import Body
+from fetcher.packing import Damaged, unpack_chunks
 
 CHUNK = 64 * 1024
 """Bytes; ``open_body`` gives no chunk larger than this."""
@@ -33,7 +34,7 @@ def open_body(body: Body) -> Iterator[bytes]:
         raise BodyUnavailable(f"body {body.pk} is stored in the unknown encoding {body.encoding!r}")
     try:
         yield from decode(_stored(body))
-    except zlib.error as exc:
+    except (Damaged, zlib.error) as exc:
         raise BodyUnavailable(f"body {body.pk} is damaged: {exc}") from None
     except OSError as exc:
         raise BodyUnavailable(f"the file {body.file!r} of body {body.pk} cannot be read: {exc}") from None
@@ -68,4 +69,8 @@ def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise zlib.error("it ends too early")
 
 
-_DECODERS: dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {"": iter, "zlib": _inflated}
+_DECODERS: dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
+    "": iter,
+    "zstd": lambda chunks: unpack_chunks(chunks, CHUNK),
+    "zlib": _inflated,  # written before zstd was
+}

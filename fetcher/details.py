@@ -1,8 +1,8 @@
 """How the parts of an outcome that are only read one result at a time are stored: one MessagePack value.
 
 Small on purpose: a result is written for every URL of every run. Whatever is as usual is left out (fields at the end of
-an array, or a default), the rest is compressed where that saves something. A compressed value begins with 0x78 (zlib),
-an array with 0x90 to 0x9f.
+an array, or a default), and long ones are compressed. A compressed value begins with zstd's magic number (older ones:
+with 0x78, zlib's), an array with 0x90 to 0x9f.
 
 Headers are stored without Set-Cookie: a session belongs to whoever made it. Those of a 304 are not stored: what they
 say of the content is in the representation.
@@ -17,11 +17,12 @@ import msgspec
 
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Headers, Outcome, Status
+from fetcher.packing import MAGIC, pack, unpack
 from fetcher.texts import clean_json
 
 _DROPPED = frozenset({"set-cookie", "set-cookie2"})
-_WORTH_COMPRESSING = 100
-"""Bytes."""
+_WORTH_PACKING = 512
+"""Bytes; of shorter ones no more than a tenth would be saved."""
 _ZLIB = b"\x78"
 
 
@@ -61,34 +62,36 @@ class Detail(msgspec.Struct, array_like=True, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Detail)
-_USUAL_ATTEMPT = [getattr(AttemptDetail(), name) for name in AttemptDetail.__struct_fields__]
+_USUAL_ATTEMPT = msgspec.structs.astuple(AttemptDetail())
 
 
 def _microseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1_000_000)
 
 
-def _attempt(attempt: Attempt, first: float) -> list[Any]:
+def _attempt(attempt: Attempt, first: float) -> tuple[Any, ...]:
     timings = attempt.timings
-    detail = AttemptDetail(
-        elapsed_us=round(attempt.elapsed * 1_000_000),
-        first_byte_us=_microseconds(timings.first_byte),
-        address=attempt.address,
-        http_status=attempt.http_status,
-        connect_us=_microseconds(timings.connect),
-        dns_us=_microseconds(timings.dns),
-        tls_us=_microseconds(timings.tls),
-        after_ms=max(0, round((attempt.started_at - first) * 1000)),
-        error_kind=attempt.error_kind,
-        error_detail=attempt.error_detail,
-        waited_us=_microseconds(attempt.waited),
-        wait_reason=attempt.wait_reason,
-        http_version=attempt.http_version,
+    values = msgspec.structs.astuple(
+        AttemptDetail(
+            elapsed_us=round(attempt.elapsed * 1_000_000),
+            first_byte_us=_microseconds(timings.first_byte),
+            address=attempt.address,
+            http_status=attempt.http_status,
+            connect_us=_microseconds(timings.connect),
+            dns_us=_microseconds(timings.dns),
+            tls_us=_microseconds(timings.tls),
+            after_ms=max(0, round((attempt.started_at - first) * 1000)),
+            error_kind=attempt.error_kind,
+            error_detail=attempt.error_detail,
+            waited_us=_microseconds(attempt.waited),
+            wait_reason=attempt.wait_reason,
+            http_version=attempt.http_version,
+        )
     )
-    values = [getattr(detail, name) for name in AttemptDetail.__struct_fields__]
-    while values and values[-1] == _USUAL_ATTEMPT[len(values) - 1]:
-        values.pop()
-    return values
+    kept = len(values)
+    while kept and values[kept - 1] == _USUAL_ATTEMPT[kept - 1]:
+        kept -= 1
+    return values[:kept]
 
 
 def encode_detail(outcome: Outcome) -> bytes:
@@ -105,11 +108,7 @@ def encode_detail(outcome: Outcome) -> bytes:
         encoded = _encoder.encode(parts)
     except UnicodeEncodeError:  # half a surrogate pair, in the text of an unforeseen error
         encoded = _encoder.encode(clean_json(parts))
-    if len(encoded) >= _WORTH_COMPRESSING:
-        compressed = zlib.compress(encoded, 1)
-        if len(compressed) < len(encoded):
-            return compressed
-    return encoded
+    return encoded if len(encoded) < _WORTH_PACKING else pack(encoded) or encoded
 
 
 def decode_detail(stored: bytes | None) -> Detail:
@@ -117,4 +116,8 @@ def decode_detail(stored: bytes | None) -> Detail:
     if stored is None:
         return Detail()
     raw = bytes(stored)
-    return _decoder.decode(zlib.decompress(raw) if raw[:1] == _ZLIB else raw)
+    if raw.startswith(MAGIC):
+        raw = unpack(raw)
+    elif raw[:1] == _ZLIB:
+        raw = zlib.decompress(raw)
+    return _decoder.decode(raw)

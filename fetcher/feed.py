@@ -21,7 +21,7 @@ from fetcher.engine.types import Headers, Outcome, Target, Tried
 from fetcher.lane import Lane
 from fetcher.store import leases, shards, waiting
 from fetcher.store.leases import HeldLane, Watch
-from fetcher.store.shards import Place, Slot
+from fetcher.store.shards import Place
 from fetcher.suspects import Suspects
 from fetcher.writer import Writer
 
@@ -196,14 +196,14 @@ class LaneFeed:
         return max(1, self._window // max(lanes, _PARTS), min(self._per_host, self._window // (lanes + 1)))
 
     def _next(self) -> Target | None:
-        allowance, now = self._allowance(), time.monotonic()
+        allowance = self._allowance()
         for _ in range(len(self._turn)):
             lane = self._turn.popleft()
             if lane.empty or lane.careful or lane.leaving:
                 lane.listed = False
                 continue
             self._turn.append(lane)
-            if lane.ready and lane.may_send(allowance) and lane.open_at <= now:
+            if lane.ready and lane.may_send(allowance) and lane.is_open():
                 lane.sent += 1
                 return lane.ready.popleft()
         return None
@@ -305,18 +305,16 @@ class LaneFeed:
         hungry = self._hungry()
         if not hungry:  # a batch recorded in the meantime found their lanes lost
             return
-        share = max(1, _REFILL // len(hungry))
-        wanted: list[Slot] = []
-        for lane in hungry[:_REFILL]:
-            while not lane.slots and lane.shards:
+        share, hungry = max(1, _REFILL // len(hungry)), hungry[:_REFILL]
+        while closed := [lane for lane in hungry if not lane.slots and lane.shards]:
+            opened = shards.open_slots([lane.shards[0] for lane in closed])
+            shards.mark_done([shard for shard, slots in opened.items() if not slots])
+            for lane in closed:
                 shard = lane.shards[0]
-                slots = shards.open_slots(shard)
-                if slots:
+                if slots := opened[shard]:
                     lane.open_shard(shard, slots)
-                else:
-                    shards.mark_done([shard])
                 lane.shards.popleft()
-            wanted += itertools.islice(lane.slots, share)
+        wanted = [slot for lane in hungry for slot in itertools.islice(lane.slots, share)]
         for target in shards.load_targets(self._run, wanted, self._variant_of, conditional=self._conditional):
             place = target.key
             assert isinstance(place, Place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,12 @@ class Lane:
     def empty(self) -> bool:
         """Whether there is nothing more to send."""
         return self.lost or not (self.ready or self.slots or self.shards)
+
+    def is_open(self) -> bool:
+        """Whether a host delay that another holder began is over."""
+        if self.open_at and time.monotonic() >= self.open_at:
+            self.open_at = 0.0
+        return not self.open_at
 
     def may_send(self, allowance: int) -> bool:
         """Whether one more of its targets may go to the engine."""

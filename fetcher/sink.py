@@ -17,8 +17,8 @@ from fetcher.writer import Writer
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
-"""Outcomes in one recording transaction, at most."""
+BATCH = 2_000
+"""Outcomes in one recording transaction, at most: larger ones write pages of the indexes less often."""
 BATCH_BYTES = 16 * 2**20
 """Bytes of bodies in one recording transaction, about."""
 FLUSH = 0.25

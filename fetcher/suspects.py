@@ -8,7 +8,6 @@ given up.
 from __future__ import annotations
 
 import dataclasses
-import time
 
 from fetcher.engine.types import Outcome, Target
 from fetcher.lane import Lane
@@ -44,8 +43,7 @@ class Suspects:
         """Return the next target, None where one is out or there is none. ``idle``: nothing at all is under way."""
         if self._out is not None:
             return None
-        now = time.monotonic()
-        lane = next((lane for lane in self.lanes if lane.ready and not lane.lost and lane.open_at <= now), None)
+        lane = next((lane for lane in self.lanes if lane.ready and not lane.lost and lane.is_open()), None)
         if lane is None:
             self.alone = False
             return None

@@ -12,6 +12,8 @@ def clean_text(text: str) -> str:
     PostgreSQL's text cannot hold NUL, which a server may send; no UTF-8 can hold half a surrogate pair, which Python
     makes of a file name or an argument that is not UTF-8.
     """
+    if text.isascii() and "\x00" not in text:  # nearly every text; the rest costs five times as much
+        return text
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 

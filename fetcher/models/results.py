@@ -44,7 +44,8 @@ class Target(models.Model):
 class Body(models.Model):
     """Stored content, addressed by its SHA-256 and kept once.
 
-    ``size`` counts decoded bytes. ``encoding`` says how ``content`` is stored: empty as it is, ``zlib`` compressed.
+    ``size`` counts decoded bytes. ``encoding`` says how ``content`` is stored: empty as it is, ``zstd`` compressed
+    (``zlib`` in older rows).
     Large bodies lie in Django's file storage under ``file`` instead.
     """
 

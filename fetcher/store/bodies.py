@@ -3,41 +3,79 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
-from collections.abc import Iterable
+import os
+from collections.abc import Container, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from fetcher.models import Body
-from fetcher.store.sql import in_batches, insert_rows, keep_rows, lock_name
+from fetcher.packing import pack
+from fetcher.store.sql import insert_rows, lock_name, rows_among
 
 FOLDER = "bodies"
-"""Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.z`` where compressed."""
+"""Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.zst`` where compressed."""
+LARGE = 256 * 2**10
+"""Bytes; several bodies above it are hashed and compressed side by side."""
 _WORTH_COMPRESSING = 128
 """Bytes; smaller bodies gain nothing."""
+_FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 
 @dataclass(slots=True)
 class Content:
-    """A body ready for storing. ``size`` is in decoded bytes."""
+    """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried."""
 
     sha256: bytes
     size: int
-    encoding: str
     content: bytes | None
+    encoding: str = ""
     file: str = ""
+    packed: bool = False
+
+    def pack(self) -> None:
+        """Compress the content where that makes it smaller, unless that was done."""
+        if self.packed or self.content is None:
+            return
+        self.packed = True
+        if self.size >= _WORTH_COMPRESSING and (found := pack(self.content)) is not None:
+            self.encoding, self.content = "zstd", found
 
 
-def prepare(body: bytes, *, keep: bool = True) -> Content:
-    """Hash a body and compress it where that makes it smaller; without ``keep`` the hash is all."""
-    encoding, content = "", body if keep else None
-    if keep and len(body) >= _WORTH_COMPRESSING:
-        compressed = zlib.compress(body, 3)
-        if len(compressed) < len(body):
-            encoding, content = "zlib", compressed
-    return Content(hashlib.sha256(body).digest(), len(body), encoding, content)
+def prepare(body: bytes, *, keep: bool = True, stored: Container[bytes] = ()) -> Content:
+    """Hash a body and compress it; without ``keep`` the hash is all.
+
+    Those in ``stored`` (SHA-256) are not compressed: they are thought to be in the database already.
+    """
+    content = Content(hashlib.sha256(body).digest(), len(body), body if keep else None)
+    if content.sha256 not in stored:
+        content.pack()
+    return content
+
+
+def prepare_all(
+    bodies: Sequence[bytes | None], *, keep: bool = True, stored: Container[bytes] = ()
+) -> list[Content | None]:
+    """Do as ``prepare`` for each body, large ones side by side: neither hashing nor compressing holds the GIL."""
+    large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
+    if len(large) < 2:
+        return [None if body is None else prepare(body, keep=keep, stored=stored) for body in bodies]
+    found: list[Content | None] = [None] * len(bodies)
+
+    def fill(place: int) -> None:
+        body = bodies[place]
+        found[place] = None if body is None else prepare(body, keep=keep, stored=stored)
+
+    apart = frozenset(large)
+    with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
+        working = pool.map(fill, large)
+        for place in range(len(bodies)):
+            if place not in apart:
+                fill(place)
+        list(working)  # raises what went wrong there
+    return found
 
 
 def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: int) -> dict[bytes, int]:
@@ -47,47 +85,43 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     the same content uses.
     """
     wanted = {content.sha256: content for content in contents}
-    known = _ids(list(wanted))
-    kept = keep_rows(Body, known.values())  # pruning may be removing one at this moment
-    known = {sha: pk for sha, pk in known.items() if pk in kept}
+    known, hollow = _stored(list(wanted))
     missing = [content for sha, content in sorted(wanted.items()) if sha not in known]
-    hollow = _hollow([known[sha] for sha, content in wanted.items() if sha in known and content.content is not None])
-    filled = [content for sha, content in sorted(wanted.items()) if known.get(sha) in hollow]
+    filled = [content for sha, content in sorted(wanted.items()) if sha in hollow and content.content is not None]
     for content in missing + filled:
+        content.pack()
         if content.content is not None and len(content.content) > file_threshold:
             content.file = _save_file(content, storage)
             content.content = None
     insert_rows(
         Body,
-        ("sha256", "size", "encoding", "content", "file"),
+        _FIELDS,
         [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing],
         skip_conflicts=True,
     )
     for body in filled:
         Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
-    return known | _ids([content.sha256 for content in missing])
+    return known | _stored([content.sha256 for content in missing])[0]
 
 
-def _ids(shas: list[bytes]) -> dict[bytes, int]:
-    found = {}
-    for batch in in_batches(shas):
-        for sha, pk in Body.objects.filter(sha256__in=batch).values_list("sha256", "id"):
-            found[bytes(sha)] = pk
-    return found
+def _stored(shas: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
+    """Return the row id for each of these that is stored, and those of which only the hash is.
 
-
-def _hollow(ids: list[int]) -> set[int]:
-    """Return the bodies of which only the hash was kept."""
-    found: set[int] = set()
-    for batch in in_batches(ids):
-        hollow = Body.objects.filter(id__in=batch, content__isnull=True, file="")
-        found.update(hollow.values_list("id", flat=True))
-    return found
+    The rows are kept from pruning, which may be removing one at this moment, until the transaction is over. They are
+    locked in one order, so that two transactions never wait for each other.
+    """
+    sql = "SELECT sha256, id, content IS NULL AND file = '' FROM fetcher_body WHERE sha256 {among} ORDER BY id"
+    ids, hollow = {}, set()
+    for sha, pk, empty in rows_among(sql, shas, lock="FOR KEY SHARE"):
+        ids[bytes(sha)] = pk
+        if empty:
+            hollow.add(bytes(sha))
+    return ids, hollow
 
 
 def _save_file(content: Content, alias: str) -> str:
     name = content.sha256.hex()
-    path = f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}{'.z' if content.encoding else ''}"
+    path = f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}{'.zst' if content.encoding else ''}"
     storage = storages[alias]
     assert content.content is not None
     lock_name(name)  # until the row is committed: a file without a row is removed by pruning

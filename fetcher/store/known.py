@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fetcher.engine import types
-from fetcher.models import Result, Target
-from fetcher.store.shards import has_condition, load_previous, newest_good, validators_for
-from fetcher.store.sql import in_batches
+from fetcher.models import Result
+from fetcher.store.shards import NEWEST_GOOD, has_condition, load_previous, validators_for
+from fetcher.store.sql import in_batches, rows_among
+
+_NEWEST = f"""WITH t AS (SELECT id, fingerprint FROM fetcher_target WHERE fingerprint {{among}})
+SELECT fingerprint, {NEWEST_GOOD} FROM t"""  # noqa: S608
+_NO_RUN = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,8 @@ def known_targets(
     """Return what is known of the targets with these fingerprints; one that never succeeded is not among them."""
     found: dict[bytes, Known] = {}
     for marks in in_batches(list(wanted)):
-        rows = Target.objects.filter(fingerprint__in=marks).annotate(previous=newest_good())
-        newest = {bytes(mark): pk for mark, pk in rows.values_list("fingerprint", "previous") if pk is not None}
+        rows = rows_among(_NEWEST, marks, _NO_RUN)
+        newest = {mark: pk for mark, pk in rows if pk is not None}
         previous = load_previous(list(newest.values()))
         for mark, pk in newest.items():
             own = wanted[mark].headers

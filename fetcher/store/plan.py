@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 
 from fetcher.engine import types
@@ -17,7 +17,7 @@ from fetcher.secrets import derived_key
 from fetcher.sources import Entry
 from fetcher.store.lanes import PlanLost, Planned, ShardWriter
 from fetcher.store.shards import decode_payload
-from fetcher.store.sql import for_database, in_batches, insert_rows
+from fetcher.store.sql import for_database, insert_rows, rows_among
 from fetcher.texts import clean_text
 
 _CHUNK = 2**16
@@ -257,10 +257,4 @@ def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) ->
 
 
 def _ids(prints: Sequence[bytes]) -> dict[bytes, int]:
-    found: dict[bytes, int] = {}
-    with connection.cursor() as cursor:
-        for batch in in_batches(prints):
-            marks = ", ".join(["%s"] * len(batch))
-            cursor.execute(f"SELECT fingerprint, id FROM fetcher_target WHERE fingerprint IN ({marks})", batch)  # noqa: S608
-            found.update((bytes(mark), pk) for mark, pk in cursor.fetchall())
-    return found
+    return dict(rows_among("SELECT fingerprint, id FROM fetcher_target WHERE fingerprint {among}", prints))

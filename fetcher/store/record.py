@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import F
 
 from fetcher.bodies import BodyUnavailable, read_body
 from fetcher.conf import Settings
@@ -18,10 +16,10 @@ from fetcher.details import encode_detail
 from fetcher.engine.types import Outcome, Status
 from fetcher.extraction import Extract
 from fetcher.models import Body, Lane, Representation, Result
-from fetcher.store.bodies import Content, prepare, save_bodies
+from fetcher.store.bodies import Content, prepare_all, save_bodies
 from fetcher.store.leases import acquit
 from fetcher.store.shards import Place, Previous, mark_done
-from fetcher.store.sql import for_database, in_batches, insert_rows, keep_rows
+from fetcher.store.sql import add_to_rows, for_database, insert_rows, keep_rows, rows_among
 from fetcher.texts import clean_json, clean_text
 
 _FIELDS = (
@@ -31,7 +29,8 @@ _FIELDS = (
 _REPRESENTATION_FIELDS = ("id", "body", "content_type", "etag", "last_modified", "variant")
 MAX_EXTRACTED = 64 * 2**10
 """Bytes of JSON that an extracted value may take."""
-_COUNTERS = ("succeeded", "not_modified", "failed", "skipped")
+_COUNTERS = ("succeeded", "not_modified", "failed", "skipped", "bytes")
+_COUNTER_PLACES = {name: place for place, name in enumerate(_COUNTERS)}
 
 
 class LaneLost(Exception):
@@ -40,6 +39,18 @@ class LaneLost(Exception):
     def __init__(self, lanes: Sequence[int]) -> None:
         super().__init__(f"lanes {', '.join(map(str, lanes))} are held by another worker")
         self.lanes = frozenset(lanes)
+
+
+@dataclasses.dataclass(slots=True)
+class _Found:
+    """An outcome with what is stored of it, as far as that is known without the database."""
+
+    outcome: Outcome
+    place: Place
+    content: Content | None
+    detail: bytes
+    extracted: Any
+    remark: str
 
 
 class Recorder:
@@ -64,6 +75,7 @@ class Recorder:
         self._extract = extract
         self._keep_bodies = keep_bodies
         self._unsure: set[int] = set()
+        self._known: frozenset[bytes] = frozenset()
 
     def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[int]:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
@@ -72,60 +84,66 @@ class Recorder:
         results of a commit whose answer was lost then are new ones. Raises LaneLost.
         """
         # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
-        contents = {
-            id(outcome): prepare(outcome.body, keep=self._keep_bodies)
-            for outcome in outcomes
-            if outcome.body is not None and outcome.status is not Status.NOT_MODIFIED
-        }
-        extracted = [self._extracted(outcome) for outcome in outcomes]
-        found = dict(zip(map(id, outcomes), extracted, strict=True))
+        contents = prepare_all(
+            [None if outcome.status is Status.NOT_MODIFIED else outcome.body for outcome in outcomes],
+            keep=self._keep_bodies,
+            stored=self._known | _kept_before(outcomes),
+        )
+        # All that needs no database comes before the transaction, which should be short.
+        found = [
+            _Found(outcome, _place(outcome), content, encode_detail(outcome), *self._extracted(outcome))
+            for outcome, content in zip(outcomes, contents, strict=True)
+        ]
         with transaction.atomic():
-            recorded = _recorded([_place(outcome).result for outcome in outcomes])
+            recorded = _recorded([one.place.result for one in found])
             ours = recorded & self._unsure
-            fresh = [outcome for outcome in outcomes if _place(outcome).result not in recorded]
+            fresh = [one for one in found if one.place.result not in recorded]
             self._count(fresh)
             bodies = save_bodies(
-                [contents[id(outcome)] for outcome in fresh if id(outcome) in contents],
+                [one.content for one in fresh if one.content is not None],
                 storage=self._settings.body_storage,
                 file_threshold=self._settings.body_file_threshold,
             )
-            stored = _stored([_place(outcome).previous for outcome in fresh])
-            rows, representations = [], []
-            for outcome in fresh:
-                content = contents.get(id(outcome))
-                body = None if content is None else bodies[content.sha256]
-                had, row = _representation(outcome, stored(_place(outcome).previous), content, body)
-                if row is not None:
-                    representations.append(row)
-                rows.append(self._row(outcome, had, _changed(outcome, content), *found[id(outcome)]))
-            insert_rows(Representation, _REPRESENTATION_FIELDS, representations)
-            insert_rows(Result, _FIELDS, rows)
+            self._insert(fresh, bodies)
             if done:
                 mark_done(done)
                 acquit(done)
-            self._unsure = ours | {_place(outcome).result for outcome in fresh}
+            self._unsure = ours | {one.place.result for one in fresh}
         new, self._unsure = self._unsure, set()
-        return [pk for outcome in outcomes if (pk := _place(outcome).result) in new]
+        self._known = frozenset(bodies)
+        return [one.place.result for one in found if one.place.result in new]
 
-    def _count(self, outcomes: Sequence[Outcome]) -> None:
-        """Add to the lanes' counters, which also proves that the lanes are still ours."""
-        lanes: dict[int, Counter[str]] = {}
-        for outcome in outcomes:
-            counter = lanes.setdefault(_place(outcome).lane, Counter())
-            counter[outcome.status.value] += 1
-            counter["bytes"] += len(outcome.body or b"")
-        lost = []
-        for lane, counter in sorted(lanes.items()):
-            changes = {name: F(name) + counter[name] for name in (*_COUNTERS, "bytes") if counter[name]}
-            if not Lane.objects.filter(pk=lane, worker=self._worker).update(**changes):
-                lost.append(lane)
+    def _count(self, fresh: Sequence[_Found]) -> None:
+        """Add to the lanes' counters, once it is proved that the lanes are still ours."""
+        lanes: dict[int, list[int]] = {}
+        for one in fresh:
+            counts = lanes.get(one.place.lane)
+            if counts is None:
+                counts = lanes[one.place.lane] = [0] * len(_COUNTERS)
+            counts[_COUNTER_PLACES[one.outcome.status.value]] += 1
+            counts[-1] += len(one.outcome.body or b"")
+        lost = sorted(lanes.keys() - _held(sorted(lanes), self._worker))
         if lost:
             raise LaneLost(lost)
+        add_to_rows(Lane, _COUNTERS, [(lane, *counts) for lane, counts in sorted(lanes.items())])
 
-    def _row(
-        self, outcome: Outcome, representation: int | None, changed: bool | None, extracted: Any, remark: str
-    ) -> tuple[Any, ...]:
-        place = _place(outcome)
+    def _insert(self, fresh: Sequence[_Found], bodies: dict[bytes, int]) -> None:
+        """Insert the results and what they found, in the order of their ids, which is that of the table."""
+        stored = _stored(one.place.previous for one in fresh)
+        rows, representations = [], []
+        for one in fresh:
+            body = None if one.content is None else bodies[one.content.sha256]
+            representation, row = _representation(one, stored(one.place.previous), body)
+            if row is not None:
+                representations.append(row)
+            rows.append(self._row(one, representation))
+        insert_rows(Representation, _REPRESENTATION_FIELDS, sorted(representations))
+        rows.sort()
+        insert_rows(Result, _FIELDS, rows)
+
+    def _row(self, one: _Found, representation: int | None) -> tuple[Any, ...]:
+        """Return the values of ``_FIELDS``."""
+        outcome, place, target = one.outcome, one.place, one.outcome.target
         return (
             place.result,
             self._run,
@@ -133,18 +151,18 @@ class Recorder:
             place.position,
             outcome.status.value,
             None if outcome.error_kind is None else outcome.error_kind.value,
-            clean_text(outcome.error_detail or remark),
+            clean_text(outcome.error_detail or one.remark),
             outcome.http_status,
             len(outcome.attempts),
             int(outcome.started_at * 1000),
             round(outcome.elapsed * 1_000_000),
             len(outcome.body or b""),
-            None if outcome.target.label is None else clean_text(outcome.target.label),
-            None if outcome.final_url == outcome.target.url else outcome.final_url,
+            None if target.label is None else clean_text(target.label),
+            None if outcome.final_url == target.url else outcome.final_url,
             representation,
-            changed,
-            extracted,
-            encode_detail(outcome),
+            _changed(one),
+            one.extracted,
+            one.detail,
         )
 
     def _extracted(self, outcome: Outcome) -> tuple[Any, str]:
@@ -179,17 +197,23 @@ def _with_stored_body(outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, headers=(("Content-Type", previous.content_type),), body=body)
 
 
-def _changed(outcome: Outcome, content: Content | None) -> bool | None:
+def _kept_before(outcomes: Iterable[Outcome]) -> set[bytes]:
+    """Return the SHA-256 of what these outcomes' targets had the last time, as far as it was kept."""
+    previous = (_place(outcome).previous for outcome in outcomes)
+    return {one.sha256 for one in previous if one is not None and one.kept and one.sha256 is not None}
+
+
+def _changed(one: _Found) -> bool | None:
     """Whether the body differs from the previous good one; None where that cannot be said."""
-    if outcome.status is Status.NOT_MODIFIED:
+    status, previous = one.outcome.status, one.place.previous
+    if status is Status.NOT_MODIFIED:
         return False
-    previous = _place(outcome).previous
-    if outcome.status is not Status.SUCCEEDED or previous is None or previous.sha256 is None or content is None:
+    if status is not Status.SUCCEEDED or previous is None or previous.sha256 is None or one.content is None:
         return None
-    return content.sha256 != previous.sha256
+    return one.content.sha256 != previous.sha256
 
 
-def _stored(many: Sequence[Previous | None]) -> Callable[[Previous | None], Previous | None]:
+def _stored(many: Iterable[Previous | None]) -> Callable[[Previous | None], Previous | None]:
     """Return the function from what was known of previous results to what is still stored of it.
 
     Pruning may have removed a representation or a body since it was read; what is left is held until the transaction
@@ -205,7 +229,7 @@ def _stored(many: Sequence[Previous | None]) -> Callable[[Previous | None], Prev
     def stored(previous: Previous | None) -> Previous | None:
         if previous is None or previous.representation in representations:
             return previous
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             previous, representation=None, body=previous.body if previous.body in bodies else None
         )
 
@@ -213,12 +237,13 @@ def _stored(many: Sequence[Previous | None]) -> Callable[[Previous | None], Prev
 
 
 def _representation(
-    outcome: Outcome, previous: Previous | None, content: Content | None, body: int | None
+    one: _Found, previous: Previous | None, body: int | None
 ) -> tuple[int | None, tuple[Any, ...] | None]:
     """Return the id of the representation that an outcome found, and its row where it is a new one."""
-    place = _place(outcome)
-    content_type = outcome.header("content-type")
-    etag, last_modified = outcome.header("etag"), outcome.header("last-modified")
+    outcome, place = one.outcome, one.place
+    headers = {name.lower(): value for name, value in reversed(outcome.headers)}  # the first of a name counts
+    content_type = headers.get("content-type", "")
+    etag, last_modified = headers.get("etag", ""), headers.get("last-modified", "")
     if outcome.status is Status.NOT_MODIFIED:
         if previous is None or outcome.target.validators is None:
             return None, None
@@ -227,7 +252,7 @@ def _representation(
         etag, last_modified = etag or previous.etag, last_modified or previous.last_modified
     elif outcome.status is not Status.SUCCEEDED:
         etag = last_modified = ""
-        if content is None and not content_type:
+        if one.content is None and not content_type:
             return None, None
     found = (body, clean_text(content_type), clean_text(etag), clean_text(last_modified), place.variant)
     if previous is not None and previous.representation is not None and outcome.status is not Status.FAILED:
@@ -238,7 +263,14 @@ def _representation(
 
 
 def _recorded(ids: Sequence[int]) -> set[int]:
-    found: set[int] = set()
-    for batch in in_batches(ids):
-        found.update(Result.objects.filter(id__in=batch).values_list("id", flat=True))
-    return found
+    return {row[0] for row in rows_among("SELECT id FROM fetcher_result WHERE id {among}", ids)}
+
+
+def _held(lanes: Sequence[int], worker: int | None) -> set[int]:
+    """Return which of these lanes the worker holds, and keep others from taking them until the transaction is over.
+
+    They are locked in the order in which all others do: no deadlock between the two.
+    """
+    sql = "SELECT id FROM fetcher_lane WHERE id {among} AND worker_id"
+    sql, more = (f"{sql} IS NULL", ()) if worker is None else (f"{sql} = %s", (worker,))
+    return {row[0] for row in rows_among(f"{sql} ORDER BY id", lanes, *more, lock="FOR NO KEY UPDATE")}

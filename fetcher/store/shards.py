@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 from django.db import transaction
-from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from fetcher.engine import types
 from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import WIPED
-from fetcher.models import GOOD, PLACES, Result, Shard, Target
+from fetcher.models import PLACES, Shard
 from fetcher.secrets import unseal
-from fetcher.store.sql import in_batches
+from fetcher.store.sql import rows_among
 
 Secrets = dict[int, tuple[str, ...]]
 """What is sealed in a shard: the secret values of the target in each place."""
+NEWEST_GOOD = """(
+    SELECT id FROM fetcher_result WHERE target_id = t.id AND run_id <> %s AND status IN ('succeeded', 'not_modified')
+    ORDER BY run_id DESC LIMIT 1
+)"""
+"""SQL for the id of a target's newest good result; ``t`` is the target, the parameter a run whose own do not count."""
+_TARGETS = f"""WITH t AS (SELECT id, method, url, host, headers, body FROM fetcher_target WHERE id {{among}})
+SELECT id, method, url, host, headers, body, {NEWEST_GOOD} FROM t"""  # noqa: S608
+_PREVIOUS = """
+SELECT
+    r.id, r.representation_id, p.body_id, b.content IS NOT NULL OR b.file <> '', b.sha256, COALESCE(b.size, 0),
+    COALESCE(p.etag, ''), COALESCE(p.last_modified, ''), p.variant, COALESCE(p.content_type, ''),
+    COALESCE(r.final_url, t.url)
+FROM fetcher_result r
+JOIN fetcher_target t ON t.id = r.target_id
+LEFT JOIN fetcher_representation p ON p.id = r.representation_id
+LEFT JOIN fetcher_body b ON b.id = p.body_id
+WHERE r.id {among}"""
+"""A result's id and the fields of ``Previous``."""
+_DONE = f"""SELECT r.id FROM fetcher_shard s
+JOIN fetcher_result r ON r.id >= s.id * {PLACES} AND r.id < (s.id + 1) * {PLACES} WHERE s.id {{among}}"""  # noqa: S608
 _WIPED_AT_ONCE = 100
 """Shards."""
 
@@ -65,8 +83,10 @@ def _sums(differences: list[int]) -> list[int]:
     return [total := total + difference for difference in differences]
 
 
-@dataclass(frozen=True, slots=True)
-class Previous:
+# Structs of msgspec: one of each is made for every target, and a frozen dataclass costs five times as much.
+
+
+class Previous(msgspec.Struct, frozen=True):
     """The previous good result of a target, as far as the next one needs it.
 
     ``body`` is its row's id and ``kept`` says whether its content is stored.
@@ -84,8 +104,7 @@ class Previous:
     final_url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where an outcome belongs: the engine hands it back as ``target.key``. ``result`` is the id to record under."""
 
     result: int
@@ -101,8 +120,7 @@ class Place:
         return self.result // PLACES
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """One target of a shard that has no result yet. ``secrets`` are the values of its own secret headers, in order."""
 
     result: int
@@ -123,22 +141,25 @@ def open_shards(lanes: Sequence[int], *, after: dict[int, int]) -> list[tuple[in
     return [(lane, shard) for lane, shard in rows if shard > after.get(lane, 0)]
 
 
-def open_slots(shard: int) -> list[Slot]:
-    """Return a shard's targets that have no result yet, in order. Raises UnsealError."""
-    row = Shard.objects.values_list("lane_id", "payload").get(pk=shard)
-    lane, payload = row[0], decode_payload(bytes(row[1]))
-    ids = range(shard * PLACES, (shard + 1) * PLACES)
-    done = set(Result.objects.filter(id__gte=ids.start, id__lt=ids.stop).values_list("id", flat=True))
-    labels = payload.labels or [None] * len(payload.targets)
+def open_slots(shards: Sequence[int]) -> dict[int, list[Slot]]:
+    """Return for each of these shards its targets that have no result yet, in order. Raises UnsealError."""
+    payloads = rows_among("SELECT id, lane_id, payload FROM fetcher_shard WHERE id {among}", shards)
+    done = {row[0] for row in rows_among(_DONE, shards)}
+    return {
+        shard: [slot for slot in _slots(shard, lane, decode_payload(stored)) if slot.result not in done]
+        for shard, lane, stored in payloads
+    }
+
+
+def _slots(shard: int, lane: int, payload: Payload) -> list[Slot]:
+    count, first = len(payload.targets), shard * PLACES
+    labels = payload.labels or [None] * count
     retries = frozenset(payload.retries or ())
     secrets = unseal(payload.sealed, Secrets) if payload.sealed else {}
-    slots = (
-        Slot(result, target, lane, position, label, place in retries, secrets.get(place, ()))
-        for place, (result, target, position, label) in enumerate(
-            zip(ids, payload.targets, payload.positions, labels, strict=False)
-        )
-    )
-    return [slot for slot in slots if slot.result not in done]
+    return [
+        Slot(first + place, target, lane, position, label, place in retries, secrets.get(place, ()))
+        for place, target, position, label in zip(range(count), payload.targets, payload.positions, labels, strict=True)
+    ]
 
 
 def mark_done(ids: Sequence[int]) -> None:
@@ -170,48 +191,37 @@ def load_targets(
     its body is still stored: otherwise a 304 would put one credential's body under another's. Nor are they where the
     target has a condition of its own: its 304 says nothing of our body.
     """
-    rows = {}
-    for batch in in_batches(slots):
-        found = Target.objects.filter(id__in=[slot.target for slot in batch]).annotate(previous=newest_good(but=run))
-        for row in found.values("id", "method", "url", "host", "headers", "body", "previous"):
-            rows[row["id"]] = row
-    previous = load_previous([row["previous"] for row in rows.values() if row["previous"] is not None])
+    rows = {row[0]: row for row in rows_among(_TARGETS, [slot.target for slot in slots], run)}
+    previous = load_previous([row[-1] for row in rows.values() if row[-1] is not None])
     targets = []
     bodies: dict[bytes, bytes] = {}  # often one and the same: kept in memory once
     for slot in slots:
-        row = rows[slot.target]
-        headers = _own_headers(row["headers"], slot.secrets)
-        before = previous.get(row["previous"])
+        _, method, url, host, stored, body, newest = rows[slot.target]
+        headers = _own_headers(stored, slot.secrets) if stored is not None else ()
+        before = previous.get(newest)
         variant = variant_of(headers)
-        body = None if row["body"] is None else bytes(row["body"])
+        asks = conditional and before is not None and not has_condition(headers)
         targets.append(
             types.Target(
-                url=row["url"],
-                host=row["host"],
-                method=row["method"],
+                url=url,
+                host=host,
+                method=method,
                 headers=headers,
                 body=None if body is None else bodies.setdefault(body, body),
                 label=slot.label,
                 retry=slot.retry,
-                validators=validators_for(before, variant) if conditional and not has_condition(headers) else None,
+                validators=validators_for(before, variant) if asks else None,
                 key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
             )
         )
     return targets
 
 
-def _own_headers(stored: Sequence[tuple[str, str | None]] | None, secrets: Sequence[str]) -> types.Headers:
+def _own_headers(stored: str, secrets: Sequence[str]) -> types.Headers:
     """Return a target's own headers with its secrets put in; one that is missing becomes WIPED, which is never sent."""
     values = iter(secrets)
-    return tuple((name, next(values, WIPED) if value is None else value) for name, value in stored or ())
-
-
-def newest_good(*, but: int | None = None) -> Subquery:
-    """Return the expression for the id of a target's newest good result; ``but`` is a run whose own do not count."""
-    results = Result.objects.filter(target=OuterRef("pk"), status__in=GOOD)
-    if but is not None:
-        results = results.exclude(run=but)
-    return Subquery(results.order_by("-run_id").values("id")[:1])
+    pairs: list[tuple[str, str | None]] = msgspec.json.decode(stored)
+    return tuple((name, next(values, WIPED) if value is None else value) for name, value in pairs)
 
 
 def has_condition(headers: types.Headers) -> bool:
@@ -230,34 +240,7 @@ def validators_for(previous: Previous | None, variant: bytes) -> types.Validator
 
 def load_previous(ids: Sequence[int]) -> dict[int | None, Previous]:
     """Return what the next results need of these, by id."""
-    found: dict[int | None, Previous] = {}
-    kept = Q(representation__body__content__isnull=False) | ~Q(representation__body__file="")
-    for batch in in_batches(ids):
-        rows = Result.objects.filter(id__in=batch).values(
-            "id",
-            "representation_id",
-            "final_url",
-            "target__url",
-            sha256=F("representation__body__sha256"),
-            size=F("representation__body__size"),
-            kept=kept,
-            body=F("representation__body_id"),
-            etag=F("representation__etag"),
-            last_modified=F("representation__last_modified"),
-            variant=F("representation__variant"),
-            content_type=F("representation__content_type"),
-        )
-        for row in rows:
-            found[row["id"]] = Previous(
-                representation=row["representation_id"],
-                body=row["body"],
-                kept=row["kept"] and row["body"] is not None,
-                sha256=None if row["sha256"] is None else bytes(row["sha256"]),
-                size=row["size"] or 0,
-                etag=row["etag"] or "",
-                last_modified=row["last_modified"] or "",
-                variant=bytes(row["variant"] or b""),
-                content_type=row["content_type"] or "",
-                final_url=row["final_url"] or row["target__url"],
-            )
-    return found
+    return {
+        pk: Previous(found, body, bool(kept), sha256, size, etag, modified, variant or b"", kind, url)
+        for pk, found, body, kept, sha256, size, etag, modified, variant, kind, url in rows_among(_PREVIOUS, ids)
+    }

@@ -1,4 +1,4 @@
-"""Inserts without an ORM instance a row: those cost several times the insert itself."""
+"""Rows by the hundred, without an ORM instance or a compiled query a row: those cost several times the statement."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from django.db import connection, models
 from django.db.models import QuerySet
+
+from fetcher.store import postgres
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -24,21 +26,55 @@ def insert_rows(
     rows = list(rows)
     if not rows:
         return
-    quote = connection.ops.quote_name
-    columns = ", ".join(quote(_field(model, name).get_attname_column()[1] or name) for name in names)
-    marks = ", ".join(["%s"] * len(names))
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608  (names are ours)
-    if skip_conflicts:
-        sql += " ON CONFLICT DO NOTHING"
+    table, columns = _table(model), _columns(model, names)
+    if connection.vendor == "postgresql":
+        insert = postgres.insert_missing if skip_conflicts else postgres.copy_rows
+        insert(table, columns, rows)
+        return
+    quoted = ", ".join(name for name, _ in columns)
+    sql = f"INSERT INTO {table} ({quoted}) VALUES ({_marks(names)})"  # noqa: S608  (names are ours)
     with connection.cursor() as cursor:
-        cursor.executemany(sql, rows)
+        cursor.executemany(sql + " ON CONFLICT DO NOTHING" if skip_conflicts else sql, rows)
+
+
+def add_to_rows(model: type[models.Model], names: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+    """Add numbers to these fields; a row has the id first. Lock the rows before, in the order of their ids."""
+    if not rows:
+        return
+    table, columns = _table(model), _columns(model, ("id", *names))
+    if connection.vendor == "postgresql":
+        postgres.add_to_rows(table, columns, rows)
+        return
+    changes = ", ".join(f"{name} = {name} + %s" for name, _ in columns[1:])
+    with connection.cursor() as cursor:
+        cursor.executemany(f"UPDATE {table} SET {changes} WHERE id = %s", [(*row[1:], row[0]) for row in rows])  # noqa: S608
+
+
+def rows_among(sql: str, keys: Iterable[Any], *more: Any, lock: str = "") -> list[Any]:
+    """Return the rows of a query in which ``{among}`` stands for "is one of these keys".
+
+    ``more`` are parameters after it. ``lock`` is how PostgreSQL holds the rows until the transaction is over; on SQLite
+    the transaction has the database for itself anyway.
+    """
+    keys = list(keys)
+    if connection.vendor == "postgresql":
+        if not keys:
+            return []
+        with postgres.cursor() as cursor:
+            cursor.execute(f"{sql.replace('{among}', '= ANY(%b)')} {lock}", [keys, *more])
+            return list(cursor.fetchall())
+    found: list[Any] = []
+    with connection.cursor() as cursor:
+        for batch in in_batches(keys):
+            cursor.execute(sql.replace("{among}", f"IN ({_marks(batch)})"), [*batch, *more])
+            found += cursor.fetchall()
+    return found
 
 
 def keep_rows(model: type[models.Model], ids: Iterable[int]) -> set[int]:
     """Return which of these rows exist, and keep them from being deleted until the transaction is over.
 
-    PostgreSQL locks the rows as a foreign key does (FOR KEY SHARE), which holds up nobody but who deletes them; on
-    SQLite the transaction has the database for itself anyway.
+    PostgreSQL locks the rows as a foreign key does (FOR KEY SHARE), which holds up nobody but who deletes them.
     """
     return _locked(model, ids, "FOR KEY SHARE")
 
@@ -49,17 +85,9 @@ def lock_rows(model: type[models.Model], ids: Iterable[int]) -> set[int]:
 
 
 def _locked(model: type[models.Model], ids: Iterable[int], lock: str) -> set[int]:
-    if connection.vendor != "postgresql":
-        lock = ""
-    table = connection.ops.quote_name(model._meta.db_table)
-    found: set[int] = set()
-    with connection.cursor() as cursor:
-        for batch in in_batches(sorted(set(ids))):
-            marks = ", ".join(["%s"] * len(batch))
-            # In one order, so that two transactions never wait for each other.
-            cursor.execute(f"SELECT id FROM {table} WHERE id IN ({marks}) ORDER BY id {lock}", batch)  # noqa: S608
-            found.update(row[0] for row in cursor.fetchall())
-    return found
+    # In one order, so that two transactions never wait for each other.
+    sql = f"SELECT id FROM {_table(model)} WHERE id {{among}} ORDER BY id"  # noqa: S608
+    return {row[0] for row in rows_among(sql, sorted(set(ids)), lock=lock)}
 
 
 def locked_for_update(rows: QuerySet[M]) -> QuerySet[M]:
@@ -77,12 +105,10 @@ def delete_rows(model: type[models.Model], ids: Sequence[int]) -> int:
 
     Nothing is cascaded: the ORM would look for rows that refer to them, some of which no index finds.
     """
-    table = connection.ops.quote_name(model._meta.db_table)
     deleted = 0
     with connection.cursor() as cursor:
         for batch in in_batches(ids):
-            marks = ", ".join(["%s"] * len(batch))
-            cursor.execute(f"DELETE FROM {table} WHERE id IN ({marks})", batch)  # noqa: S608
+            cursor.execute(f"DELETE FROM {_table(model)} WHERE id IN ({_marks(batch)})", batch)  # noqa: S608
             deleted += cursor.rowcount
     return deleted
 
@@ -101,6 +127,24 @@ def lock_name(name: str) -> None:
 def for_database(model: type[models.Model], name: str, value: Any) -> Any:
     """Prepare a value (a date, JSON) as the ORM would."""
     return _field(model, name).get_db_prep_save(value, connection)
+
+
+def _table(model: type[models.Model]) -> str:
+    return connection.ops.quote_name(model._meta.db_table)
+
+
+def _columns(model: type[models.Model], names: Sequence[str]) -> list[postgres.Column]:
+    """Return each field's column: its quoted name, and its type without a length."""
+    found = []
+    for name in names:
+        field = _field(model, name)
+        kind = (field.db_type(connection) or "").partition("(")[0]
+        found.append((connection.ops.quote_name(field.get_attname_column()[1] or name), kind))
+    return found
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:

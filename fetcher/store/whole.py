@@ -41,7 +41,7 @@ def save_whole_run(
         )
         lanes = list(Lane.objects.filter(run=run).values_list("id", flat=True))
         opened = [shard for _, shard in shards.open_shards(lanes, after={})]
-        slots = [slot for shard in opened for slot in shards.open_slots(shard)]
+        slots = [slot for _, found in sorted(shards.open_slots(opened).items()) for slot in found]
         targets = shards.load_targets(run, slots, runs.variant_of(config), conditional=False)
         placed = [
             msgspec.structs.replace(outcomes[slot.position], target=target)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +65,15 @@ def test_half_a_surrogate_pair_is_stored_as_a_question_mark():
 
 def test_nothing_stored_is_an_empty_detail():
     assert decode_detail(None) == Detail()
+
+
+def test_many_headers_are_compressed():
+    headers = tuple((f"X-Header-{number}", "the value of this header") for number in range(40))
+    stored = encode_detail(outcome(TARGET, headers=headers))
+    assert len(stored) < sum(len(name) + len(value) for name, value in headers) / 4
+    assert decode_detail(stored).headers == headers
+
+
+def test_what_was_compressed_with_zlib_is_still_read():
+    stored = zlib.compress(msgspec.msgpack.encode(([], [], [("X-A", "1")])))
+    assert decode_detail(stored).headers == (("X-A", "1"),)

@@ -36,7 +36,8 @@ def plan(*urls: str, config: FetchConfig = CONFIG) -> int:
 def open_targets(run: int, *, config: FetchConfig = CONFIG, conditional: bool = True) -> list[Target]:
     """Return the targets without a result, in the order of the input."""
     lanes = list(Lane.objects.filter(run=run).values_list("id", flat=True))
-    slots = [slot for _, shard in shards.open_shards(lanes, after={}) for slot in shards.open_slots(shard)]
+    opened = [shard for _, shard in shards.open_shards(lanes, after={})]
+    slots = [slot for found in shards.open_slots(opened).values() for slot in found]
     targets = shards.load_targets(run, slots, runs.variant_of(config), conditional=conditional)
     return sorted(targets, key=lambda target: target.key.position)  # type: ignore[union-attr]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import zlib
 from functools import partial
 
 import pytest
@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fetcher.bodies import read_body
 from fetcher.models import Body
-from fetcher.store.bodies import prepare, save_bodies
+from fetcher.packing import unpack
+from fetcher.store.bodies import LARGE, prepare, prepare_all, save_bodies
 from tests.support.stored import side_by_side
 
 
@@ -31,15 +32,35 @@ class TestPrepare:
         assert content.size == len(body)
         if content.encoding:
             assert len(content.content) < len(body)
-            assert zlib.decompress(content.content) == body
+            assert unpack(content.content) == body
         else:
             assert content.content == body
 
     def test_compresses_text(self):
-        assert prepare(b"<p>text</p>" * 100).encoding == "zlib"
+        assert prepare(b"<p>text</p>" * 100).encoding == "zstd"
 
     def test_leaves_noise_as_it_is(self):
         assert prepare(os.urandom(5000)).encoding == ""
+
+    def test_leaves_what_is_thought_to_be_stored(self):
+        body = b"<p>text</p>" * 100
+        content = prepare(body, stored={hashlib.sha256(body).digest()})
+        assert (content.encoding, content.content) == ("", body)
+
+
+class TestPrepareAll:
+    def test_keeps_the_order_of_large_and_small_bodies(self):
+        bodies = [b"small", b"a" * (LARGE + 1), None, b"", b"b" * (LARGE + 2), os.urandom(LARGE + 3), b"last"]
+        found = prepare_all(bodies)
+        assert [one and one.sha256 for one in found] == [
+            None if body is None else hashlib.sha256(body).digest() for body in bodies
+        ]
+        assert [one and (unpack(one.content) if one.encoding else one.content) for one in found] == bodies
+
+    def test_of_bodies_that_are_not_kept_gives_their_figures(self):
+        assert [(one.size, one.content) for one in prepare_all([b"a" * (LARGE + 1)] * 2, keep=False)] == [
+            (LARGE + 1, None)
+        ] * 2
 
 
 @pytest.mark.django_db
@@ -54,10 +75,20 @@ class TestSaveBodies:
         assert save(b"one", b"one") == save(b"one")
         assert Body.objects.count() == 1
 
+    def test_compresses_what_was_thought_to_be_stored_and_is_not(self):
+        body = b"<p>text</p>" * 100
+        with transaction.atomic():
+            content = prepare(body, stored={hashlib.sha256(body).digest()})
+            save_bodies([content], storage="default", file_threshold=2**20)
+        row = Body.objects.get()
+        assert (row.encoding, read_body(row)) == ("zstd", body)
+
     def test_of_many_goes_past_a_statements_parameters(self):
         assert len(save(*(b"%d" % number for number in range(1200)))) == 1200
 
-    @pytest.mark.parametrize("content", [os.urandom(5000), b"compresses " * 50_000], ids=["noise", "text"])
+    @pytest.mark.parametrize(
+        "content", [os.urandom(5000), b"".join(b"line %d\n" % number for number in range(5000))], ids=["noise", "text"]
+    )
     def test_puts_what_is_large_when_stored_into_a_file_once(self, content):
         save(content, threshold=1000)
         save(content, threshold=1000)

@@ -41,12 +41,21 @@ class TestOpenSlots:
         run = plan(*(f"http://a.example/{number}" for number in range(4)))
         targets = open_targets(run)
         record(run, [outcome(targets[0]), outcome(targets[2])])
-        assert [slot.position for slot in shards.open_slots(Shard.objects.get().pk)] == [1, 3]
+        shard = Shard.objects.get().pk
+        assert [slot.position for slot in shards.open_slots([shard])[shard]] == [1, 3]
 
     def test_gives_ids_in_the_range_of_the_shard(self):
         plan("http://a.example/1", "http://a.example/2")
         shard = Shard.objects.get().pk
-        assert [slot.result for slot in shards.open_slots(shard)] == [shard * PLACES, shard * PLACES + 1]
+        assert [slot.result for slot in shards.open_slots([shard])[shard]] == [shard * PLACES, shard * PLACES + 1]
+
+    def test_of_several_shards_are_told_apart(self):
+        run = plan(*(f"http://a.example/{number}" for number in range(1001)))
+        first, second, third = Shard.objects.order_by("id").values_list("id", flat=True)
+        record(run, [outcome(target) for target in open_targets(run) if target.key.position >= 999])
+        found = shards.open_slots([third, first, second])
+        positions = {shard: [slot.position for slot in slots] for shard, slots in found.items()}
+        assert positions == {first: list(range(500)), second: list(range(500, 999)), third: []}
 
 
 @pytest.mark.django_db
