@@ -171,11 +171,21 @@ class TestLaneFeed:
         assert [shards for shards in found if shards] == [[first], [second]]
 
 
-async def work(feed: LaneFeed, writer: Writer, run: int, worker: int, taken: list[Target]) -> None:
+async def work(
+    feed: LaneFeed,
+    writer: Writer,
+    run: int,
+    worker: int,
+    taken: list[Target],
+    *,
+    after_first: Callable[[], Awaitable[object]] | None = None,
+) -> None:
     """Take every target and record a success for it at once."""
     recorder = Recorder(run, worker, fetcher_settings())
     async for target in feed:
         taken.append(target)
+        if after_first is not None and len(taken) == 1:
+            await after_first()
         feed.settle(outcome(target))
         batch = [outcome(target)]
         try:
@@ -263,17 +273,25 @@ class TestSeveralWorkers:
         monkeypatch.setattr(leases, "give_back", unanswered)
 
         async def use(feed: LaneFeed, writer: Writer, worker: int) -> None:
+            joined = asyncio.Event()
+
             async def second() -> None:
                 async with Writer() as other:
                     while not taken:
                         await asyncio.sleep(0.001)
                     fellow = await other(leases.register_worker, run)
+                    joined.set()
                     feed = LaneFeed(run, fellow, CONFIG, other, runs.variant_of(CONFIG))
                     feed.end_of_plan()
                     await work(feed, other, run, fellow, [])
 
+            async def until_it_is_time_to_look() -> None:
+                await joined.wait()
+                await asyncio.sleep(1.5 * LOOK)
+
             feed.end_of_plan()
-            await asyncio.gather(second(), work(feed, writer, run, worker, taken))
+            first = work(feed, writer, run, worker, taken, after_first=until_it_is_time_to_look)
+            await asyncio.gather(second(), first)
 
         working(run, use)
         assert answers
