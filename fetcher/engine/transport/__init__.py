@@ -4,6 +4,7 @@
 
     options         which transport, and how it connects
     libcurl         the fast one, where pycurl is: requests, answers, what bounds them
+    curl_options    what libcurl is told
     curl_transfer   one request through one of libcurl's handles
     curl_driver     libcurl driven by the event loop
     curl_failures   libcurl's codes as httpx's exceptions

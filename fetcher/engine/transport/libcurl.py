@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
-import certifi
 import httpx
-import pycurl
 
 from fetcher.engine.addresses import AddressPolicy
 from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
-from fetcher.engine.transport.curl_transfer import CurlTransfer, Options, Order
+from fetcher.engine.transport.curl_options import (
+    SAFE,
+    common_options,
+    header_lines,
+    is_method,
+    method_options,
+    read_body,
+    split_url,
+)
+from fetcher.engine.transport.curl_transfer import CurlTransfer, Order
 from fetcher.engine.transport.messages import Answer, PreparedRequest
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.options import ConnectionOptions, proxy_place
 from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.transport.wire import WIRE, Wire
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
-_PORTS = {"http": 80, "https": 443}
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(rb"[^\x00\r\n]*")
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
-"""What libcurl writes itself, by the URL and the body that it sends."""
-_SILENT = (b"Accept", b"User-Agent", b"Expect", b"Content-Type")
-"""What libcurl would add by itself."""
 _KEPT_LINES = 256
-_SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_LONG + 265)
 
 Timeouts = Mapping[str, float | None]
 
@@ -64,7 +59,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         self._options = options or ConnectionOptions()
         self._loop = asyncio.get_running_loop()
         self._driver = Driver(connections, multiplexed=self._options.http2)
-        self._common = _common(self._options)
+        self._common = common_options(self._options)
         self._spare: dict[tuple[str, bool], list[CurlTransfer]] = {}
         self._transfers: set[CurlTransfer] = set()
         self._lines: dict[int, tuple[object, list[bytes]]] = {}
@@ -132,10 +127,10 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
             lines = self._cached_lines(request)
             body = request.content_sent or b""
         else:
-            url, host, port = _split(request.url)
-            lines = _lines(request.headers.raw, request.url.netloc)
-            body = await _body(request)
-        if request.method not in _SAFE and not _METHOD.fullmatch(request.method):
+            url, host, port = split_url(request.url)
+            lines = header_lines(request.headers.raw, request.url.netloc)
+            body = await read_body(request)
+        if request.method not in SAFE and not is_method(request.method):
             raise httpx.LocalProtocolError(f"the request cannot be sent: {request.method!r} is no method")
         resolve = None
         if self._has_to_be_found(host, port):
@@ -179,7 +174,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         known = self._lines.get(key)
         if known is not None and known[0] is request.prepared:
             return known[1]
-        lines = _lines(request.prepared, b"")
+        lines = header_lines(request.prepared, b"")
         if len(self._lines) >= _KEPT_LINES:
             self._lines.clear()
         self._lines[key] = request.prepared, lines
@@ -193,7 +188,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         if spare:
             transfer = spare.pop()
         else:
-            options = [*self._common, *_method_options(method, body=bool(order.body))]
+            options = [*self._common, *method_options(method, body=bool(order.body))]
             transfer = CurlTransfer(
                 self._driver,
                 options,
@@ -286,82 +281,3 @@ class _Streamed(httpx.AsyncByteStream):
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             self._transport._release(transfer)
-
-
-def _common(options: ConnectionOptions) -> Options:
-    """Return what is the same for every request; whatever could come from the environment or by luck is set."""
-    common: Options = [
-        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-        (pycurl.NOSIGNAL, 1),
-        (pycurl.FOLLOWLOCATION, 0),
-        (pycurl.PATH_AS_IS, 1),
-        (pycurl.HTTP09_ALLOWED, 0),
-        (pycurl.HTTP_CONTENT_DECODING, 0),
-        (_SUPPRESS_CONNECT_HEADERS, 1),
-        (pycurl.PROXY, options.proxy.replace("socks5://", "socks5h://", 1)),
-        (pycurl.NOPROXY, ""),
-        (pycurl.NETRC, pycurl.NETRC_IGNORED),
-        (pycurl.CAINFO, options.ca_file or certifi.where()),
-        (pycurl.PROXY_CAINFO, options.ca_file or certifi.where()),
-        (pycurl.SSL_VERIFYPEER, 1),
-        (pycurl.SSL_VERIFYHOST, 2),
-        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1),
-        (pycurl.PIPEWAIT, 1 if options.http2 else 0),
-        (pycurl.MAXAGE_CONN, 30),
-    ]
-    if options.client_cert:
-        common.append((pycurl.SSLCERT, options.client_cert))
-        common.append((pycurl.SSLKEY, options.client_key or options.client_cert))
-    return common
-
-
-def _method_options(method: str, *, body: bool) -> Options:
-    if body:
-        # A body that was begun cannot be read again, so libcurl fails where it would silently send it twice.
-        return [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
-    if method == "GET":
-        return [(pycurl.HTTPGET, 1)]
-    if method == "HEAD":
-        return [(pycurl.NOBODY, 1)]
-    options: Options = [(pycurl.HTTPGET, 1), (pycurl.CUSTOMREQUEST, method)]
-    if method not in _SAFE:  # on a kept connection that turns out closed libcurl would send it once more
-        options.append((pycurl.FRESH_CONNECT, 1))
-    return options
-
-
-def _lines(headers: Iterable[tuple[bytes, bytes]], netloc: bytes) -> list[bytes]:
-    """Return header lines for libcurl. Raises httpx.LocalProtocolError for what would be sent as something else."""
-    lines = []
-    given = set()
-    for name, value in headers:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            shown = name.decode("latin-1")
-            raise httpx.LocalProtocolError(
-                f"the request cannot be sent: the header {shown!r} or its value is no header"
-            )
-        low = name.lower()
-        if low in _OURS and not (low == b"host" and value != netloc):
-            continue
-        given.add(low)
-        lines.append(name + b": " + value if value else name + b";")
-    lines += [name + b":" for name in _SILENT if name.lower() not in given]
-    return lines
-
-
-def _split(url: httpx.URL) -> tuple[str, str, int]:
-    if url.scheme not in _PORTS or not url.host:
-        raise httpx.UnsupportedProtocol(f"not an http or https URL: {url.scheme}://")
-    host = url.raw_host.decode("ascii")
-    # Without user and password: they would be sent.
-    shown = f"[{host}]" if ":" in host else host
-    port = url.port or _PORTS[url.scheme]
-    place = shown if url.port is None else f"{shown}:{port}"
-    return f"{url.scheme}://{place}{url.raw_path.decode('ascii')}", host, port
-
-
-async def _body(request: httpx.Request) -> bytes:
-    with contextlib.suppress(httpx.RequestNotRead):
-        return request.content
-    if not isinstance(request.stream, httpx.AsyncByteStream):
-        raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
-    return b"".join([chunk async for chunk in request.stream])

@@ -1,0 +1,112 @@
+"""What libcurl is told: once for a handle, and for each request."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+
+import certifi
+import httpx
+import pycurl
+
+from fetcher.engine.transport.curl_transfer import Options
+from fetcher.engine.transport.options import ConnectionOptions
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
+_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[^\x00\r\n]*")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
+"""What libcurl writes itself, by the URL and the body that it sends."""
+_SILENT = (b"Accept", b"User-Agent", b"Expect", b"Content-Type")
+"""What libcurl would add by itself."""
+_SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_LONG + 265)
+
+
+def common_options(options: ConnectionOptions) -> Options:
+    """Return what is the same for every request; whatever could come from the environment or by luck is set."""
+    common: Options = [
+        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.FOLLOWLOCATION, 0),
+        (pycurl.PATH_AS_IS, 1),
+        (pycurl.HTTP09_ALLOWED, 0),
+        (pycurl.HTTP_CONTENT_DECODING, 0),
+        (_SUPPRESS_CONNECT_HEADERS, 1),
+        (pycurl.PROXY, options.proxy.replace("socks5://", "socks5h://", 1)),
+        (pycurl.NOPROXY, ""),
+        (pycurl.NETRC, pycurl.NETRC_IGNORED),
+        (pycurl.CAINFO, options.ca_file or certifi.where()),
+        (pycurl.PROXY_CAINFO, options.ca_file or certifi.where()),
+        (pycurl.SSL_VERIFYPEER, 1),
+        (pycurl.SSL_VERIFYHOST, 2),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1),
+        (pycurl.PIPEWAIT, 1 if options.http2 else 0),
+        (pycurl.MAXAGE_CONN, 30),
+    ]
+    if options.client_cert:
+        common.append((pycurl.SSLCERT, options.client_cert))
+        common.append((pycurl.SSLKEY, options.client_key or options.client_cert))
+    return common
+
+
+def method_options(method: str, *, body: bool) -> Options:
+    """Return what makes a handle send this method, with a body or without."""
+    if body:
+        # A body that was begun cannot be read again, so libcurl fails where it would silently send it twice.
+        return [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
+    if method == "GET":
+        return [(pycurl.HTTPGET, 1)]
+    if method == "HEAD":
+        return [(pycurl.NOBODY, 1)]
+    options: Options = [(pycurl.HTTPGET, 1), (pycurl.CUSTOMREQUEST, method)]
+    if method not in SAFE:  # on a kept connection that turns out closed libcurl would send it once more
+        options.append((pycurl.FRESH_CONNECT, 1))
+    return options
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]], netloc: bytes) -> list[bytes]:
+    """Return header lines for libcurl. Raises httpx.LocalProtocolError for what would be sent as something else."""
+    lines = []
+    given = set()
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            shown = name.decode("latin-1")
+            raise httpx.LocalProtocolError(
+                f"the request cannot be sent: the header {shown!r} or its value is no header"
+            )
+        low = name.lower()
+        if low in _OURS and not (low == b"host" and value != netloc):
+            continue
+        given.add(low)
+        lines.append(name + b": " + value if value else name + b";")
+    lines += [name + b":" for name in _SILENT if name.lower() not in given]
+    return lines
+
+
+def split_url(url: httpx.URL) -> tuple[str, str, int]:
+    """Return a URL as it is given to libcurl, its host and its port. Raises httpx.UnsupportedProtocol."""
+    if url.scheme not in _PORTS or not url.host:
+        raise httpx.UnsupportedProtocol(f"not an http or https URL: {url.scheme}://")
+    host = url.raw_host.decode("ascii")
+    # Without user and password: they would be sent.
+    shown = f"[{host}]" if ":" in host else host
+    port = url.port or _PORTS[url.scheme]
+    place = shown if url.port is None else f"{shown}:{port}"
+    return f"{url.scheme}://{place}{url.raw_path.decode('ascii')}", host, port
+
+
+async def read_body(request: httpx.Request) -> bytes:
+    """Return a request's whole body. Raises httpx.LocalProtocolError."""
+    with contextlib.suppress(httpx.RequestNotRead):
+        return request.content
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
+    return b"".join([chunk async for chunk in request.stream])
+
+
+def is_method(text: str) -> bool:
+    """Whether a text can be a request's method (RFC 9110, section 9.1)."""
+    return _METHOD.fullmatch(text) is not None
