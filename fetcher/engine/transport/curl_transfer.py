@@ -181,8 +181,9 @@ class CurlTransfer:
 
     def news(self) -> None:
         """Wake whoever waits for the head or for more of the body."""
-        self._announced = False
-        self._wake()
+        if self._announced:  # or it is old: of a request that this handle had before
+            self._announced = False
+            self._wake()
 
     def ended(self, code: int, message: str) -> None:
         """Note the end, and wake whoever waits."""

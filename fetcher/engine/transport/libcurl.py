@@ -80,7 +80,8 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("the transport is closed")
         transfer = self._begin(request.method, order)
         try:
-            await transfer.wait()
+            while transfer.head is None and not transfer.over:
+                await transfer.wait()
         except BaseException:  # cancelled: the handle is free, and the connection closed, at once
             transfer.note(wire)
             transfer.stop(httpx.ReadError("cancelled"))

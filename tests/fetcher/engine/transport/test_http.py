@@ -90,6 +90,29 @@ async def test_a_large_body_arrives_whole_through_a_slow_reader(serve: Serve, tr
     assert received == body
 
 
+async def test_a_large_body_that_is_given_up_leaves_nothing_to_the_requests_after_it(
+    serve: Serve, transport: Transport
+) -> None:
+    def handler(server: Server) -> Handler:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                large = b"/large" in await server.read_head(reader)
+                writer.write(ok(b"x" * (2_000_000 if large else 5)))
+                await writer.drain()
+
+        return handle
+
+    server = await serve(handler=handler)
+
+    for _ in range(5):
+        response = await transport.handle_async_request(httpx.Request("GET", server.url("/large")))
+        await asyncio.sleep(0.05)  # as much came as is kept for a reader, and the sender was held up
+        async for _ in response.stream:  # type: ignore[union-attr]
+            break
+        await response.aclose()
+        assert (await fetch(transport, get(server)))[1] == b"xxxxx"
+
+
 async def test_a_large_body_is_sent_whole(serve: Serve, transport: Transport) -> None:
     received = []
 

@@ -270,7 +270,7 @@ def answering_all_ways(server: Server) -> Handler:
                 await asyncio.sleep(0.05)
             if head.startswith(b"POST"):
                 await reader.readexactly(1000)
-            writer.write(ok(b"x" * (200_000 if b"/large" in head else 100)))
+            writer.write(ok(b"x" * (600_000 if b"/large" in head else 100)))
             await writer.drain()
 
     return handle
