@@ -115,7 +115,8 @@ class _Runner:
     async def outcomes(self) -> AsyncGenerator[Outcome, None]:
         self._feeder = asyncio.create_task(self._feed())
         while not (self._fed and self._held == 0) and not self._stood_still():
-            outcome = await self._out.get()
+            # Mostly there are some: then there is nothing to wait for.
+            outcome = await self._out.get() if self._out.empty() else self._out.get_nowait()
             if outcome is None:
                 break
             self._hold(-1)
@@ -256,8 +257,10 @@ class _Runner:
             try:
                 outcome = await self._attempts.use(turn)
                 self._arm()
-                if outcome is not None:
+                if outcome is not None and self._out.full():
                     await self._out.put(outcome)
+                elif outcome is not None:
+                    self._out.put_nowait(outcome)
             finally:
                 self._busy -= 1
             if self._control.stopped and self._left is not None:

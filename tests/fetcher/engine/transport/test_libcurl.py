@@ -245,6 +245,7 @@ async def test_a_reader_that_takes_nothing_holds_up_the_sender(serve: Serve, tra
                 writer.write(b"x" * 100_000)
                 await writer.drain()
                 sent += 100_000
+            await reader.read()  # what is still on its way must not be cut off
 
         return handle
 
