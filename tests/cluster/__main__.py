@@ -33,7 +33,7 @@ from tests.support.postgres_cluster import ClusterMissing  # noqa: E402
 
 DRAINED, FAULTED = 10_000, 2_000
 """URLs in a list, in the long form."""
-SHORT_DRAINED, SHORT_FAULTED = 2_000, 1_000
+SHORT_DRAINED, SHORT_FAULTED = 6_000, 1_000
 _EVIDENCE = 1000
 _POSTGRES = os.environ.get("TEST_POSTGRES_URL") or "postgres://postgres@127.0.0.1:5432/postgres"
 
