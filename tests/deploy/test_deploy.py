@@ -19,6 +19,7 @@ from django.urls import resolve
 
 from fetcher.conf import Settings
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.transport import ConnectionOptions
 from fetcher.management.commands.serve import STOP_WITHIN
 from fetcher.slices import LOOK, RESERVE, SLICE
 from fetcher.store import leases
@@ -177,7 +178,7 @@ class TestEnvironment:
     def test_names_what_the_settings_read(self):
         texts = [(ROOT / "settings" / name).read_text() for name in ("base.py", "production.py")]
         known = set(re.findall(r"""(?:environ(?:\.get\(|\[)|whole_number\()"([A-Z_]+)""", "".join(texts)))
-        known |= {f"FETCHER_{field.name.upper()}" for cls in (FetchConfig, Settings) for field in fields(cls)}
+        known |= {f"FETCHER_{field.name.upper()}" for cls in (FetchConfig, Settings, ConnectionOptions) for field in fields(cls)}
         assert set(example()) - known == {"DJANGO_SETTINGS_MODULE"}
 
     def test_is_all_that_a_server_needs_with_a_secret(self):
