@@ -45,6 +45,7 @@ def common_options(options: ConnectionOptions) -> Options:
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.PIPEWAIT, 1 if options.http2 else 0),
         (pycurl.MAXAGE_CONN, 30),
+        (pycurl.BUFFERSIZE, 100 * 2**10),  # bytes, once for all transfers
     ]
     if options.client_cert:
         common.append((pycurl.SSLCERT, options.client_cert))
