@@ -178,7 +178,8 @@ class TestEnvironment:
     def test_names_what_the_settings_read(self):
         texts = [(ROOT / "settings" / name).read_text() for name in ("base.py", "production.py")]
         known = set(re.findall(r"""(?:environ(?:\.get\(|\[)|whole_number\()"([A-Z_]+)""", "".join(texts)))
-        known |= {f"FETCHER_{field.name.upper()}" for cls in (FetchConfig, Settings, ConnectionOptions) for field in fields(cls)}
+        declared = (FetchConfig, Settings, ConnectionOptions)
+        known |= {f"FETCHER_{field.name.upper()}" for cls in declared for field in fields(cls)}
         assert set(example()) - known == {"DJANGO_SETTINGS_MODULE"}
 
     def test_is_all_that_a_server_needs_with_a_secret(self):
