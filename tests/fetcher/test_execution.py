@@ -36,16 +36,18 @@ async def planned(feed: LaneFeed) -> None:
 
 
 class Slow:
-    """Answers after a while, or never, and notes when it was asked."""
+    """Answers after a while, or never, and notes when it was asked, and for what."""
 
     def __init__(self) -> None:
         self.asked: list[float] = []
+        self.urls: set[str] = set()
         self.status = 200
         self.headers: dict[str, str] = {}
         self.hangs = False
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(time.monotonic())
+        self.urls.add(str(request.url))
         await asyncio.sleep(1000 if self.hangs else 0.02)
         return httpx.Response(self.status, headers=self.headers)
 
@@ -160,7 +162,7 @@ class TestASlice:
             control.stop()
 
         slow, _ = execute(60, stop, patience=3, config=FetchConfig(concurrency=2, backoff_base=60, backoff_max=60))
-        assert Waiting.objects.count() == len(slow.asked) < 60
+        assert Waiting.objects.count() == len(slow.urls) < 60  # a backoff may be drawn so short that one is asked twice
         assert not Result.objects.exists()
         assert not Lane.objects.exclude(worker=None).exists()
 
