@@ -31,7 +31,6 @@ class Circumstances:
     tried: tuple[str, ...]
     system: int
     """The system's error number, 0 where there was none."""
-    connected: bool
     answered: bool
     received: int
     length: int | None

@@ -223,7 +223,6 @@ class CurlTransfer:
             host=self.order.host,
             tried=tuple(self._tried),
             system=self.curl.getinfo(pycurl.OS_ERRNO),
-            connected=self.address is not None,
             answered=self.head is not None,
             received=self._received or len(self._lines_of_head),
             length=None if self.head is None else self.head.length,

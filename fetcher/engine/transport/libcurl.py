@@ -147,7 +147,13 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
             raise BlockedAddress(reason)
         return bool(self._options.proxy) and not is_literal(proxy_place(self._options.proxy)[0])
 
-    async def _resolve(self, host: str, port: int, timeout: float | None, wire: Wire) -> str:  # noqa: ASYNC109
+    async def _resolve(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None,  # noqa: ASYNC109 - it is named in the error
+        wire: Wire,
+    ) -> str:
         """Look a name up, and return it as libcurl is told of it.
 
         Raises BlockedAddress, NameResolutionError, httpx.ConnectTimeout, httpx.ProxyError.
