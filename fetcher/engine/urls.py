@@ -22,11 +22,14 @@ _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)([^/?#\\]*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _DNS_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# What most lists consist of and normalising leaves alone: a name in small letters whose last label is no number, no
-# port, path segments that begin with no dot, and only characters that are never encoded.
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+# What most lists consist of and normalising leaves alone: a name in small letters whose last label is no number or an
+# IPv4 address, a port that no scheme has by default, path segments that begin with no dot, and only characters that are
+# never encoded.
 _PLAIN = re.compile(
     r"(https?)://"
-    r"((?:(?!xn--)[a-z0-9_-]{1,63}\.)*+(?!xn--)[a-z][a-z0-9_-]{0,62})"
+    rf"((?:(?!xn--)[a-z0-9_-]{{1,63}}\.)*+(?!xn--)[a-z][a-z0-9_-]{{0,62}}|(?:{_OCTET}\.){{3}}{_OCTET})"
+    r"(?::((?!(?:80|443)(?![0-9]))(?:[1-5][0-9]{4}|6[0-4][0-9]{3}|[1-9][0-9]{0,3})))?+"
     r"((?:/(?!\.|%2[eE])[A-Za-z0-9_.~!$&()*+,;=:@%-]*+)*+)"
     r"((?:\?[A-Za-z0-9_.~!$&()*+,;=:@%/?-]*+)?)"
 )
@@ -60,8 +63,9 @@ def parse_url(text: str) -> Url:
     Raises InvalidUrl with a reason that says what to write instead.
     """
     if (plain := _PLAIN.fullmatch(text)) and len(text) < MAX_LENGTH and plain.end(2) - plain.start(2) <= 253:
-        scheme, hostname, path, query = plain.groups()
-        return Url(text if path else f"{scheme}://{hostname}/{query}", scheme, hostname, _DEFAULT_PORTS[scheme])
+        scheme, hostname, port, path, query = plain.groups()
+        href = text if path else f"{text.removesuffix(query)}/{query}"
+        return Url(href, scheme, hostname, int(port) if port else _DEFAULT_PORTS[scheme])
     return _parse_any(text)
 
 

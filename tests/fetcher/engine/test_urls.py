@@ -226,12 +226,13 @@ segments = st.text("aZ0.~!$&()*+,;=:@%2eE_-", max_size=6) | st.sampled_from(
 plain_urls = st.builds(
     "{}://{}{}{}{}".format,
     st.sampled_from(["http", "https"]),
-    st.builds(
+    st.from_regex(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}", fullmatch=True)
+    | st.builds(
         "{}{}".format,
         st.lists(labels.map("{}.".format), max_size=3).map("".join),
         st.sampled_from(["com", "a1"]) | labels,
     ),
-    st.sampled_from(["", "", "", ".", ":80", ":8080"]),
+    st.sampled_from(["", "", "", ".", ":80", ":443", ":8080", ":"]) | st.integers(0, 70000).map(":{}".format),
     st.lists(segments.map("/{}".format), max_size=4).map("".join),
     st.just("") | st.text("aZ0.~!$&()*+,;=:@%/?_-", max_size=6).map("?{}".format) | st.sampled_from(["?'", "#", "?#a"]),
 )
