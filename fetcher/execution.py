@@ -18,6 +18,7 @@ from fetcher.engine.control import Control
 from fetcher.engine.runner import Meter, fetch_all
 from fetcher.extraction import parse_extract
 from fetcher.feed import LaneFeed
+from fetcher.garbage import rare_collections
 from fetcher.options import RunOptions
 from fetcher.pausing import SharedPauses
 from fetcher.sink import Saved, Sink
@@ -86,7 +87,8 @@ class Execution:
 
         async with background(self._obey(end)):
             try:
-                await working
+                with rare_collections:
+                    await working
             except asyncio.CancelledError:
                 if not cut:
                     raise

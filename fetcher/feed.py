@@ -9,11 +9,12 @@ more than its share, and gives back what is more than its own.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+import msgspec
 
 from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
@@ -324,7 +325,7 @@ class LaneFeed:
 
     def _taken_up(self, target: Target, place: Place) -> Target:
         tried = self._tried.pop(place.result, None)
-        return target if tried is None else dataclasses.replace(target, tried=tried)
+        return target if tried is None else msgspec.structs.replace(target, tried=tried)
 
     def finished_shards(self, outcomes: Iterable[Outcome]) -> list[int]:
         """Return the shards of which these outcomes, which are about to be recorded, are the last."""

@@ -7,7 +7,7 @@ given up.
 
 from __future__ import annotations
 
-import dataclasses
+import msgspec
 
 from fetcher.engine.types import Outcome, Target
 from fetcher.lane import Lane
@@ -52,7 +52,7 @@ class Suspects:
         assert isinstance(place, Place)
         strikes = lane.held.strikes if place.result == lane.held.suspect else 0
         if strikes >= leases.STRIKES:
-            target = dataclasses.replace(target, refused=GIVEN_UP)
+            target = msgspec.structs.replace(target, refused=GIVEN_UP)
         elif strikes:
             self.alone = True
             if not idle:

@@ -36,7 +36,7 @@ _KNOWN_HEADERS = 1024
 """Sets of headers that are kept ready to be sent."""
 
 
-class Hop(msgspec.Struct, frozen=True):
+class Hop(msgspec.Struct, frozen=True, gc=False):
     """One request of an attempt. Header values are as configured: ``env:NAME`` is looked up when it is sent."""
 
     url: Url

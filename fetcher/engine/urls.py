@@ -37,7 +37,7 @@ _PLAIN = re.compile(
 _KNOWN = re.compile(r"(https?)://(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?/")
 
 
-class Url(msgspec.Struct, frozen=True):
+class Url(msgspec.Struct, frozen=True, gc=False):
     """A normalised http(s) URL without fragment. ``hostname`` has no brackets; ``port`` is always a number."""
 
     href: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator, Iterator
+
+import msgspec
 
 from fetcher.sources.entry import Entry, redacted
 from fetcher.sources.fields import WITHOUT_BODY
@@ -31,7 +32,7 @@ def _with_defaults(entries: Iterator[Entry], method: str, data: bytes | None) ->
                 yield Entry(entry.source, entry.line, value=redacted(target.url), reason=reason)
             else:
                 body = data if target.body is None else target.body
-                yield dataclasses.replace(entry, target=dataclasses.replace(target, method=method, body=body))
+                yield msgspec.structs.replace(entry, target=msgspec.structs.replace(target, method=method, body=body))
     finally:
         if isinstance(entries, Generator):
             entries.close()

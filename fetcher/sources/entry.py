@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Target
@@ -17,8 +18,7 @@ class SourceError(Exception):
     """A source as a whole cannot be read; the text names it and says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One line of input: a target, or the reason why it is none.
 
     ``line`` counts from 1. ``value`` is the rejected text, shortened and without any user name or password.

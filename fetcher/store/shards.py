@@ -86,7 +86,7 @@ def _sums(differences: list[int]) -> list[int]:
 # Structs of msgspec: one of each is made for every target, and a frozen dataclass costs five times as much.
 
 
-class Previous(msgspec.Struct, frozen=True):
+class Previous(msgspec.Struct, frozen=True, gc=False):
     """The previous good result of a target, as far as the next one needs it.
 
     ``body`` is its row's id and ``kept`` says whether its content is stored.
@@ -104,7 +104,7 @@ class Previous(msgspec.Struct, frozen=True):
     final_url: str
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an outcome belongs: the engine hands it back as ``target.key``. ``result`` is the id to record under."""
 
     result: int
@@ -120,7 +120,7 @@ class Place(msgspec.Struct, frozen=True):
         return self.result // PLACES
 
 
-class Slot(msgspec.Struct, frozen=True):
+class Slot(msgspec.Struct, frozen=True, gc=False):
     """One target of a shard that has no result yet. ``secrets`` are the values of its own secret headers, in order."""
 
     result: int

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import msgspec
 import pytest
 from django.utils import timezone
 
@@ -279,7 +279,7 @@ class TestLeft:
         second = slice_of(run, go_on)
         assert [target.url for target in second.taken] == [target.url for target in first.taken]
         assert [0 if target.tried is None else len(target.tried.attempts) for target in second.taken] == [0, 1, 2]
-        assert [dataclasses.replace(target, tried=None) for target in second.taken] == first.taken
+        assert [msgspec.structs.replace(target, tried=None) for target in second.taken] == first.taken
 
     def test_is_saved_once_although_the_answer_was_lost(self, monkeypatch):
         run = plan(*urls("a", 2))

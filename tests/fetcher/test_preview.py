@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from fetcher import preview as module
@@ -95,7 +94,7 @@ def test_finds_duplicates_far_apart():
 
 def test_targets_that_differ_in_a_header_alone_are_no_duplicates():
     [entry] = entries(URLS[0])
-    other = dataclasses.replace(entry, target=dataclasses.replace(entry.target, headers=(("Cookie", "a"),)))
+    other = msgspec.structs.replace(entry, target=msgspec.structs.replace(entry.target, headers=(("Cookie", "a"),)))
     assert preview([entry, other], FetchConfig()).targets == 2
 
 

@@ -33,7 +33,7 @@ Options = list[tuple[int, Any]]
 """What is set once for a handle: libcurl's option and its value."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that."""
 
     url: str

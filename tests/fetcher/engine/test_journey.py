@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def attempt(journey: Journey, now: float, status: int = 503, seconds: float = 1.
 
 def later(tried: Tried, seconds: float) -> Tried:
     """Return the same as if it had been put down so many seconds earlier."""
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         tried,
         first_epoch=tried.first_epoch - seconds,
         due_epoch=tried.due_epoch - seconds,
@@ -40,7 +40,7 @@ def later(tried: Tried, seconds: float) -> Tried:
 
 def again(tried: Tried | None, now: float) -> tuple[Journey, float]:
     assert tried is not None
-    journey, due = Journey.take_up(dataclasses.replace(TARGET, tried=tried), now)
+    journey, due = Journey.take_up(msgspec.structs.replace(TARGET, tried=tried), now)
     assert due is not None
     return journey, due
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,7 +66,7 @@ class Slice:
         return self.script(request)
 
     def _leave(self, target: Target, tried: Tried | None) -> None:
-        self.left.append(dataclasses.replace(target, tried=tried))
+        self.left.append(msgspec.structs.replace(target, tried=tried))
 
     def keys(self) -> tuple[list[Any], list[Any]]:
         return sorted(one.target.key for one in self.outcomes), sorted(one.key for one in self.left)
@@ -84,13 +84,13 @@ def passed(target: Target, seconds: float) -> Target:
     """Return a target as if it had been put down so many seconds ago."""
     tried = target.tried
     assert tried is not None
-    tried = dataclasses.replace(
+    tried = msgspec.structs.replace(
         tried,
         first_epoch=tried.first_epoch - seconds,
         due_epoch=tried.due_epoch - seconds,
         put_down_epoch=tried.put_down_epoch - seconds,
     )
-    return dataclasses.replace(target, tried=tried)
+    return msgspec.structs.replace(target, tried=tried)
 
 
 class TestStop:

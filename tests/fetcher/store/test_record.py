@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from fetcher.bodies import read_body
@@ -79,7 +79,7 @@ class TestRecording:
     def test_keeps_the_label(self):
         run = runs.create_run(FetchConfig())
         entry = entries(URL)[0]
-        Planner(run).add([dataclasses.replace(entry, target=dataclasses.replace(entry.target, label="né\x00"))])
+        Planner(run).add([msgspec.structs.replace(entry, target=msgspec.structs.replace(entry.target, label="né\x00"))])
         record(run, map(outcome, open_targets(run)))
         assert Result.objects.get().label == "né\ufffd"
 

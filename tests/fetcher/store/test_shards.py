@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,8 +95,8 @@ class TestValidators:
 
     def test_are_none_where_the_target_has_a_condition_of_its_own(self):
         entry = entries(URL)[0]
-        conditional = dataclasses.replace(
-            entry, target=dataclasses.replace(entry.target, headers=(("if-None-match", "*"),))
+        conditional = msgspec.structs.replace(
+            entry, target=msgspec.structs.replace(entry.target, headers=(("if-None-match", "*"),))
         )
         for _ in range(2):
             run = runs.create_run(FetchConfig())
