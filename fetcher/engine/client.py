@@ -6,7 +6,6 @@ redirects, none of which are wanted here, and costs more than the request itself
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
@@ -16,10 +15,11 @@ import httpx
 import msgspec
 
 from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference, resolve_header
+from fetcher.engine.deadlines import Deadlines
 from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length, too_large
 from fetcher.engine.errors import ErrorKind, FetchError, TooManyRedirects, fetch_error
 from fetcher.engine.transport import WIRE, PreparedRequest, Wire
-from fetcher.engine.transport.messages import RawHeaders, response_fields
+from fetcher.engine.transport.messages import RawHeaders, WholeBody, response_fields
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import Url, join_url, known_url
 
@@ -77,6 +77,7 @@ class Client:
     def __init__(self, transport: httpx.AsyncBaseTransport, config: FetchConfig) -> None:
         self._transport = transport
         self._config = config
+        self._deadlines = Deadlines()
         self._timeouts = {
             "connect": config.connect_timeout,
             "read": config.read_timeout,
@@ -137,11 +138,11 @@ class Client:
         """
         request = self._request(hop, exchange)
         try:
-            async with asyncio.timeout(budget) as limit:
+            with self._deadlines.limit(budget) as limit:
                 await self._exchange(request, exchange)
         except TimeoutError:
             text = "no answer" if exchange.status is None else "the answer was not complete"
-            if limit.expired():
+            if limit.expired:
                 text += f" when the time for the attempt was up, {budget:.3g} s (--deadline, --total-deadline)"
             raise FetchError(
                 text, kind=ErrorKind.TIMEOUT, retryable=True, answered=exchange.status is not None
@@ -191,7 +192,8 @@ class Client:
             else:
                 exchange.body = await self._read(request.method, exchange, stream)
         finally:
-            await stream.aclose()
+            if not isinstance(stream, WholeBody):  # of which nothing is left to close
+                await stream.aclose()
 
     async def _read(self, method: str, exchange: Exchange, stream: httpx.AsyncByteStream) -> bytes:
         """Return the decoded body. Read as on the wire: ``Response.aiter_raw`` costs more and gives the same."""
@@ -207,6 +209,10 @@ class Client:
             return bytes(body)
         if method != "HEAD" and exchange.status not in (204, 304):
             refuse_declared_length(exchange.header("content-length") or "", limit)
+        if isinstance(stream, WholeBody) and stream.failure is None:
+            if len(stream.data) > limit:
+                raise too_large(limit)
+            return stream.data
         chunks = []
         size = 0
         async for chunk in stream:

@@ -63,9 +63,8 @@ async def fetch_all(
     assert used is not None
     runner = _Runner(targets, config, used, meter or Meter(), control or Control(), left, paused)
     try:
-        async with contextlib.aclosing(runner.outcomes()) as outcomes:
-            async for outcome in outcomes:
-                yield outcome
+        while (outcome := await runner.take()) is not None:
+            yield outcome
     finally:
         try:
             await runner.close()
@@ -112,21 +111,23 @@ class _Runner:
         control.listen(self._controlled)
         self._pause()
 
-    async def outcomes(self) -> AsyncGenerator[Outcome, None]:
-        self._feeder = asyncio.create_task(self._feed())
-        while not (self._fed and self._held == 0) and not self._stood_still():
+    async def take(self) -> Outcome | None:
+        """Return the next outcome, None after the last. Raises what the source raised."""
+        if self._feeder is None:
+            self._feeder = asyncio.create_task(self._feed())
+        if not (self._fed and self._held == 0) and not self._stood_still():
             # Mostly there are some: then there is nothing to wait for.
             outcome = await self._out.get() if self._out.empty() else self._out.get_nowait()
-            if outcome is None:
-                break
-            self._hold(-1)
-            if self._held < self._limit:
-                self._room.set()
-            yield outcome
+            if outcome is not None:
+                self._hold(-1)
+                if self._held < self._limit:
+                    self._room.set()
+                return outcome
         if self._defect is not None:
             raise self._defect
         if not self._control.stopped:
-            await self._feeder  # raises what the source raised
+            await self._feeder
+        return None
 
     async def close(self) -> None:
         self._closing = True
@@ -198,7 +199,10 @@ class _Runner:
 
     async def _feed(self) -> None:
         try:
-            async with contextlib.aclosing(_as_async(self._targets)) as source:
+            async with contextlib.AsyncExitStack() as stack:
+                source = aiter(self._targets) if isinstance(self._targets, AsyncIterable) else _each(self._targets)
+                if isinstance(source, AsyncGenerator):
+                    stack.push_async_callback(source.aclose)
                 async for target in source:
                     self._accept(target)
                     if self._held >= self._limit:
@@ -296,14 +300,6 @@ class _Runner:
         self._wake()
 
 
-async def _as_async(targets: Iterable[Target] | AsyncIterable[Target]) -> AsyncGenerator[Target, None]:
-    if isinstance(targets, AsyncIterable):
-        async with contextlib.AsyncExitStack() as stack:
-            source = aiter(targets)
-            if isinstance(source, AsyncGenerator):
-                stack.push_async_callback(source.aclose)
-            async for target in source:
-                yield target
-    else:
-        for target in targets:
-            yield target
+async def _each(targets: Iterable[Target]) -> AsyncGenerator[Target, None]:
+    for target in targets:
+        yield target

@@ -22,7 +22,7 @@ from fetcher.engine.transport.curl_options import (
     split_url,
 )
 from fetcher.engine.transport.curl_transfer import CurlTransfer, Order
-from fetcher.engine.transport.messages import Answer, PreparedRequest
+from fetcher.engine.transport.messages import Answer, PreparedRequest, WholeBody
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.options import ConnectionOptions, proxy_place
 from fetcher.engine.transport.resolver import Resolver
@@ -95,7 +95,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
             assert failure is not None
             raise failure
         if transfer.over:
-            stream: httpx.AsyncByteStream = _Whole(transfer.take(), transfer.failure)
+            stream: httpx.AsyncByteStream = WholeBody(transfer.take(), transfer.failure)
             self._give_back(transfer)
         else:
             stream = _Streamed(self, transfer)
@@ -247,20 +247,6 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 soonest = stalled_at
         if soonest is not None:
             self._look_by(soonest)
-
-
-class _Whole(httpx.AsyncByteStream):
-    """A body that came as a whole, or as far as it came before it broke."""
-
-    def __init__(self, data: bytes, failure: Exception | None) -> None:
-        self._data = data
-        self._failure = failure
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._data:
-            yield self._data
-        if self._failure is not None:
-            raise self._failure
 
 
 class _Streamed(httpx.AsyncByteStream):

@@ -6,6 +6,7 @@ exchange. Here the URL was parsed before, and what httpx would make of it all is
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -59,6 +60,20 @@ class PreparedRequest(httpx.Request):
         if self._stream is None:
             self._stream = httpx.ByteStream(self._content)
         return self._stream
+
+
+class WholeBody(httpx.AsyncByteStream):
+    """A body that came as a whole, or ``failure`` says how it broke after ``data``. There is nothing to close."""
+
+    def __init__(self, data: bytes, failure: Exception | None = None) -> None:
+        self.data = data
+        self.failure = failure
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self.data:
+            yield self.data
+        if self.failure is not None:
+            raise self.failure
 
 
 class Answer(httpx.Response):
