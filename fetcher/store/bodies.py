@@ -8,11 +8,12 @@ from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import storages
 
+from fetcher.engine.bodies import SpilledBody
 from fetcher.models import Body
-from fetcher.packing import pack
+from fetcher.packing import pack, pack_chunks
 from fetcher.store.sql import insert_rows, lock_name, rows_among
 
 FOLDER = "bodies"
@@ -26,37 +27,59 @@ _FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 @dataclass(slots=True)
 class Content:
-    """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried."""
+    """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried.
+
+    One that was spilled is compressed into a file of its own, which ``close`` removes.
+    """
 
     sha256: bytes
     size: int
-    content: bytes | None
+    content: bytes | SpilledBody | None
     encoding: str = ""
     file: str = ""
     packed: bool = False
+    made: SpilledBody | None = None
 
     def pack(self) -> None:
         """Compress the content where that makes it smaller, unless that was done."""
         if self.packed or self.content is None:
             return
         self.packed = True
+        if isinstance(self.content, SpilledBody):
+            self.made = self.content.beside()
+            self.made.write(pack_chunks(self.content.chunks()))
+            if len(self.made) < self.size:
+                self.encoding, self.content = "zstd", self.made
+            else:
+                self.close()
+            return
         if self.size >= _WORTH_COMPRESSING and (found := pack(self.content)) is not None:
             self.encoding, self.content = "zstd", found
 
+    def close(self) -> None:
+        """Remove what compressing made."""
+        if self.made is not None:
+            self.made.close()
 
-def prepare(body: bytes, *, keep: bool = True, stored: Container[bytes] = ()) -> Content:
+
+def prepare(body: bytes | SpilledBody, *, keep: bool = True, stored: Container[bytes] = ()) -> Content:
     """Hash a body and compress it; without ``keep`` the hash is all.
 
-    Those in ``stored`` (SHA-256) are not compressed: they are thought to be in the database already.
+    Those in ``stored`` (SHA-256) are not compressed: they are thought to be in the database already. Raises SpillFailed
+    where there is no room to compress a body that was spilled.
     """
-    content = Content(hashlib.sha256(body).digest(), len(body), body if keep else None)
+    content = Content(_sha256(body), len(body), body if keep else None)
     if content.sha256 not in stored:
-        content.pack()
+        try:
+            content.pack()
+        except BaseException:
+            content.close()
+            raise
     return content
 
 
 def prepare_all(
-    bodies: Sequence[bytes | None], *, keep: bool = True, stored: Container[bytes] = ()
+    bodies: Sequence[bytes | SpilledBody | None], *, keep: bool = True, stored: Container[bytes] = ()
 ) -> list[Content | None]:
     """Do as ``prepare`` for each body, large ones side by side: neither hashing nor compressing holds the GIL."""
     large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
@@ -69,13 +92,24 @@ def prepare_all(
         found[place] = None if body is None else prepare(body, keep=keep, stored=stored)
 
     apart = frozenset(large)
-    with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
-        working = pool.map(fill, large)
-        for place in range(len(bodies)):
-            if place not in apart:
-                fill(place)
-        list(working)  # raises what went wrong there
+    try:
+        with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
+            working = pool.map(fill, large)
+            for place in range(len(bodies)):
+                if place not in apart:
+                    fill(place)
+            list(working)  # raises what went wrong there
+    except BaseException:
+        close_all(found)
+        raise
     return found
+
+
+def close_all(contents: Iterable[Content | None]) -> None:
+    """Remove what compressing made, once it is stored or given up."""
+    for content in contents:
+        if content is not None and content.made is not None:
+            content.close()
 
 
 def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: int) -> dict[bytes, int]:
@@ -93,6 +127,8 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
         if content.content is not None and len(content.content) > file_threshold:
             content.file = _save_file(content, storage)
             content.content = None
+        elif isinstance(content.content, SpilledBody):
+            content.content = content.content.read()
     insert_rows(
         Body,
         _FIELDS,
@@ -102,6 +138,13 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     for body in filled:
         Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
     return known | _stored([content.sha256 for content in missing])[0]
+
+
+def _sha256(body: bytes | SpilledBody) -> bytes:
+    if not isinstance(body, SpilledBody):
+        return hashlib.sha256(body).digest()
+    with body.open() as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _stored(shas: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
@@ -127,4 +170,7 @@ def _save_file(content: Content, alias: str) -> str:
     lock_name(name)  # until the row is committed: a file without a row is removed by pruning
     if storage.exists(path) and storage.size(path) == len(content.content):
         return path
-    return storage.save(path, ContentFile(content.content))
+    if not isinstance(content.content, SpilledBody):
+        return storage.save(path, ContentFile(content.content))
+    with content.content.open() as file:
+        return storage.save(path, File(file))

@@ -16,7 +16,7 @@ from fetcher.details import encode_detail
 from fetcher.engine.types import Outcome, Status
 from fetcher.extraction import Extract
 from fetcher.models import Body, Lane, Representation, Result
-from fetcher.store.bodies import Content, prepare_all, save_bodies
+from fetcher.store.bodies import Content, close_all, prepare_all, save_bodies
 from fetcher.store.leases import acquit
 from fetcher.store.shards import Place, Previous, mark_done
 from fetcher.store.sql import add_to_rows, for_database, insert_rows, keep_rows, rows_among
@@ -81,7 +81,8 @@ class Recorder:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
 
         Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection; the
-        results of a commit whose answer was lost then are new ones. Raises LaneLost.
+        results of a commit whose answer was lost then are new ones. Bodies that were spilled are left open. Raises
+        LaneLost, SpillFailed.
         """
         # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
         contents = prepare_all(
@@ -89,6 +90,14 @@ class Recorder:
             keep=self._keep_bodies,
             stored=self._known | _kept_before(outcomes),
         )
+        try:
+            return self._record(outcomes, contents, done)
+        finally:
+            close_all(contents)
+
+    def _record(
+        self, outcomes: Sequence[Outcome], contents: Sequence[Content | None], done: Sequence[int]
+    ) -> list[int]:
         # All that needs no database comes before the transaction, which should be short.
         found = [
             _Found(outcome, _place(outcome), content, encode_detail(outcome), *self._extracted(outcome))
