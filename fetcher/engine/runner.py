@@ -55,8 +55,8 @@ async def fetch_all(
     as well.
     Once the ``control`` stops it, what is in flight has its outcomes, and nothing else; ``left`` hears of every other
     target that was taken from the source, with what was tried of it. ``paused`` hears of every Retry-After that is kept
-    for a whole host; of those that others keep the ``control`` is told. Large bodies go where ``spilling`` says, which is
-    to be left after the iterator; without it they are kept in memory.
+    for a whole host; of those that others keep the ``control`` is told. Large bodies go where ``spilling`` says, which
+    is to be left after the iterator; without it they are kept in memory.
 
     Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
     before it; SpillFailed where a large body has no room; RuntimeError only where a transport cancels the task that
