@@ -54,7 +54,7 @@ def parse_extract(text: str) -> Extract:
 
     def extract(outcome: Outcome) -> Any:
         content_type = outcome.header("content-type")
-        if not _is_json(content_type):
+        if not is_json(content_type):
             return None
         value, _ = read_content(content_type, outcome.body)
         if value is UNSET:
@@ -68,13 +68,18 @@ def parse_extract(text: str) -> Extract:
     return extract
 
 
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type says that there is something to extract."""
+    return _JSON.fullmatch(_media_type(content_type)) is not None
+
+
 def read_content(content_type: str, body: bytes | SpilledBody | None) -> tuple[Any | UnsetType, str | UnsetType]:
     """Return a body as (json, text), of which at most one is set: text is decoded by its charset, errors replaced."""
     if body is None:
         return UNSET, UNSET
     if isinstance(body, SpilledBody):
         body = body.read()
-    if _is_json(content_type):
+    if is_json(content_type):
         try:
             return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8)), UNSET
         except (ValueError, RecursionError):
@@ -92,10 +97,6 @@ def read_content(content_type: str, body: bytes | SpilledBody | None) -> tuple[A
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _is_json(content_type: str) -> bool:
-    return _JSON.fullmatch(_media_type(content_type)) is not None
 
 
 def _decoded(content_type: str, body: bytes) -> str:

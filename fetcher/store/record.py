@@ -14,7 +14,7 @@ from fetcher.bodies import BodyUnavailable, read_body
 from fetcher.conf import Settings
 from fetcher.details import encode_detail
 from fetcher.engine.types import Outcome, Status
-from fetcher.extraction import Extract
+from fetcher.extraction import Extract, is_json
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, close_all, prepare_all, save_bodies
 from fetcher.store.leases import acquit
@@ -198,6 +198,8 @@ def _with_stored_body(outcome: Outcome) -> Outcome:
     """Return a 304 with the body and type that it confirms, as far as they are stored; other outcomes as they are."""
     previous = _place(outcome).previous
     if outcome.status is not Status.NOT_MODIFIED or previous is None or not previous.kept:
+        return outcome
+    if not is_json(previous.content_type):  # a body in which nothing is looked for may be too large for memory
         return outcome
     try:
         body = read_body(Body.objects.get(pk=previous.body or 0))

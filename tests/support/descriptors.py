@@ -1,4 +1,4 @@
-"""Which files this process has open."""
+"""Bodies in temporary files, and which files this process has open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fetcher.engine.bodies import SpilledBody
+
 _DESCRIPTORS = Path("/proc/self/fd")
+
+
+def spilled(folder: Path, content: bytes) -> SpilledBody:
+    """Return a body in a temporary file of this folder."""
+    body = SpilledBody(str(folder))
+    body.write([content])
+    return body
 
 
 def open_files(folder: Path) -> list[str]:
