@@ -7,11 +7,12 @@ import os
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import storages
 
-from fetcher.engine.bodies import SpilledBody
+from fetcher.engine.bodies import PIECE, SpilledBody
 from fetcher.models import Body
 from fetcher.packing import pack, pack_chunks
 from fetcher.store.sql import insert_rows, lock_name, rows_among
@@ -22,6 +23,8 @@ LARGE = 256 * 2**10
 """Bytes; several bodies above it are hashed and compressed side by side."""
 _WORTH_COMPRESSING = 128
 """Bytes; smaller bodies gain nothing."""
+_SAMPLE = 16 * 2**20
+"""Bytes; of a larger body that was spilled so many are compressed first, to see whether it is worth it."""
 _FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 
@@ -46,20 +49,31 @@ class Content:
             return
         self.packed = True
         if isinstance(self.content, SpilledBody):
-            self.made = self.content.beside()
-            self.made.write(pack_chunks(self.content.chunks()))
-            if len(self.made) < self.size:
-                self.encoding, self.content = "zstd", self.made
-            else:
-                self.close()
+            if _shrinks(self.content):
+                self._pack_into_file(self.content)
             return
         if self.size >= _WORTH_COMPRESSING and (found := pack(self.content)) is not None:
             self.encoding, self.content = "zstd", found
+
+    def _pack_into_file(self, body: SpilledBody) -> None:
+        self.made = body.beside()
+        self.made.write(pack_chunks(body.chunks()))
+        if len(self.made) < self.size:
+            self.encoding, self.content = "zstd", self.made
+        else:
+            self.close()
 
     def close(self) -> None:
         """Remove what compressing made."""
         if self.made is not None:
             self.made.close()
+
+
+def _shrinks(body: SpilledBody) -> bool:
+    """Whether the beginning of a body does: archives and films are not written a second time to find that out."""
+    if len(body) <= _SAMPLE:
+        return True
+    return sum(map(len, pack_chunks(islice(body.chunks(), _SAMPLE // PIECE)))) < _SAMPLE
 
 
 def prepare(body: bytes | SpilledBody, *, keep: bool = True, stored: Container[bytes] = ()) -> Content:

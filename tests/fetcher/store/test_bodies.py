@@ -97,6 +97,17 @@ class TestSpilled:
         with closing(spilled(tmp_path, TEXT)) as file:
             assert prepare(file, stored={hashlib.sha256(TEXT).digest()}).content is file
 
+    def test_a_very_large_one_that_does_not_shrink_at_first_is_left_as_it_is(self, tmp_path):
+        """To find out more it would have to be written a second time."""
+        noise = os.urandom(2**20) * 17  # zstd does not look back as far as that
+        with closing(spilled(tmp_path, noise + bytes(2**20))) as file:
+            assert prepare(file).content is file
+        with (
+            closing(spilled(tmp_path, noise[: 15 * 2**20] + bytes(4 * 2**20))) as file,
+            closing(prepare(file)) as content,
+        ):
+            assert content.encoding == "zstd"
+
     def test_what_compressing_made_is_closed_and_the_body_is_not(self, tmp_path):
         with closing(spilled(tmp_path, TEXT)) as file:
             contents = prepare_all([file, None, b"small"])
