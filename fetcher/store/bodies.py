@@ -6,8 +6,8 @@ import hashlib
 import os
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
+import msgspec
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
@@ -24,8 +24,7 @@ _WORTH_COMPRESSING = 128
 _FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 
-@dataclass(slots=True)
-class Content:
+class Content(msgspec.Struct):
     """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried."""
 
     sha256: bytes
