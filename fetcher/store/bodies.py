@@ -13,7 +13,7 @@ from django.core.files.storage import storages
 
 from fetcher.models import Body
 from fetcher.packing import pack
-from fetcher.store.sql import insert_rows, lock_name, rows_among
+from fetcher.store.sql import insert_new, lock_name, rows_among
 
 FOLDER = "bodies"
 """Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.zst`` where compressed."""
@@ -92,15 +92,15 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
         if content.content is not None and len(content.content) > file_threshold:
             content.file = _save_file(content, storage)
             content.content = None
-    insert_rows(
-        Body,
-        _FIELDS,
-        [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing],
-        skip_conflicts=True,
+    new = insert_new(
+        Body, _FIELDS, [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing]
     )
     for body in filled:
         Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
-    return known | _stored([content.sha256 for content in missing])[0]
+    known |= new
+    if others := [content.sha256 for content in missing if content.sha256 not in new]:  # somebody else's, meanwhile
+        known |= _stored(others)[0]
+    return known
 
 
 def _stored(shas: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
