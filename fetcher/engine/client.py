@@ -207,12 +207,12 @@ class Client:
                     body += piece
             decoder.finish()
             return bytes(body)
-        if method != "HEAD" and exchange.status not in (204, 304):
-            refuse_declared_length(exchange.header("content-length") or "", limit)
         if isinstance(stream, WholeBody) and stream.failure is None:
             if len(stream.data) > limit:
                 raise too_large(limit)
             return stream.data
+        if method != "HEAD" and exchange.status not in (204, 304):
+            refuse_declared_length(exchange.header("content-length") or "", limit)
         chunks = []
         size = 0
         async for chunk in stream:
