@@ -88,6 +88,8 @@ class Answer(httpx.Response):
     _num_bytes_downloaded = 0
     _made: httpx.Headers | None = None
 
+    stream: httpx.AsyncByteStream
+
     def __init__(self, head: Head, stream: httpx.AsyncByteStream) -> None:
         self.status_code = head.status
         self.stream = stream
@@ -103,6 +105,12 @@ class Answer(httpx.Response):
     def history(self) -> list[httpx.Response]:  # type: ignore[override]
         """Redirects that led here: those that whoever followed them put in."""
         return []
+
+    async def aclose(self) -> None:
+        """Let the connection go."""
+        if not self.is_closed:
+            self.is_closed = True
+            await self.stream.aclose()
 
     @property
     def headers(self) -> httpx.Headers:
