@@ -63,6 +63,8 @@ class Detail(msgspec.Struct, array_like=True, frozen=True):
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Detail)
 _USUAL_ATTEMPT = msgspec.structs.astuple(AttemptDetail())
+_WITHOUT_FAILURE = AttemptDetail.__struct_fields__.index("error_kind")
+"""Fields that one has that did not fail."""
 
 
 def _microseconds(seconds: float | None) -> int | None:
@@ -70,25 +72,26 @@ def _microseconds(seconds: float | None) -> int | None:
 
 
 def _attempt(attempt: Attempt, first: float) -> tuple[Any, ...]:
+    """Return the fields of AttemptDetail in their order, as a tuple: no struct is made of each."""
     timings = attempt.timings
-    values = msgspec.structs.astuple(
-        AttemptDetail(
-            elapsed_us=round(attempt.elapsed * 1_000_000),
-            first_byte_us=_microseconds(timings.first_byte),
-            address=attempt.address,
-            http_status=attempt.http_status,
-            connect_us=_microseconds(timings.connect),
-            dns_us=_microseconds(timings.dns),
-            tls_us=_microseconds(timings.tls),
-            after_ms=max(0, round((attempt.started_at - first) * 1000)),
-            error_kind=attempt.error_kind,
-            error_detail=attempt.error_detail,
-            waited_us=_microseconds(attempt.waited),
-            wait_reason=attempt.wait_reason,
-            http_version=attempt.http_version,
-        )
+    after = attempt.started_at - first
+    values = (
+        round(attempt.elapsed * 1_000_000),
+        _microseconds(timings.first_byte),
+        attempt.address,
+        attempt.http_status,
+        _microseconds(timings.connect),
+        _microseconds(timings.dns),
+        _microseconds(timings.tls),
+        round(after * 1000) if after > 0 else 0,
+        attempt.error_kind,
+        attempt.error_detail,
+        _microseconds(attempt.waited),
+        attempt.wait_reason,
+        attempt.http_version,
     )
-    kept = len(values)
+    plain = attempt.error_kind is None and attempt.waited is None and attempt.http_version == _USUAL_ATTEMPT[-1]
+    kept = _WITHOUT_FAILURE if plain else len(values)
     while kept and values[kept - 1] == _USUAL_ATTEMPT[kept - 1]:
         kept -= 1
     return values[:kept]

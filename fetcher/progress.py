@@ -57,10 +57,11 @@ class Tally(msgspec.Struct, array_like=True):
     def of(cls, outcomes: Iterable[Outcome]) -> Tally:
         """Add outcomes up."""
         tally = cls({}, 0, 0, {})
+        statuses = dict.fromkeys(Status, 0)
         for outcome in outcomes:
-            status = outcome.status.value
-            tally.statuses[status] = tally.statuses.get(status, 0) + 1
-            tally.bytes += len(outcome.body or b"")
+            statuses[outcome.status] += 1
+            if outcome.body is not None:
+                tally.bytes += len(outcome.body)
             if outcome.status is Status.NOT_MODIFIED and isinstance(place := outcome.target.key, Place):
                 tally.unchanged_bytes += place.previous.size if place.previous else 0
             host = tally.hosts.get(outcome.target.host)
@@ -70,8 +71,11 @@ class Tally(msgspec.Struct, array_like=True):
             if outcome.attempts:
                 host.requested += 1
                 host.elapsed += outcome.elapsed
-                host.longest = max(host.longest, outcome.elapsed)
-                host.requesting += sum(attempt.elapsed for attempt in outcome.attempts)
+                if outcome.elapsed > host.longest:
+                    host.longest = outcome.elapsed
+                for attempt in outcome.attempts:
+                    host.requesting += attempt.elapsed
+        tally.statuses = {status.value: count for status, count in statuses.items() if count}
         return tally
 
 

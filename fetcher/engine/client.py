@@ -204,12 +204,12 @@ class Client:
         limit = self._config.max_body
         coding = exchange.header("content-encoding") and ", ".join(exchange.values("content-encoding"))
         if not coding:
-            if method != "HEAD" and exchange.status not in (204, 304):
-                refuse_declared_length(exchange.header("content-length") or "", limit)
             if isinstance(stream, WholeBody) and stream.failure is None:
                 if len(stream.data) > limit:
                     raise too_large(limit)
                 return stream.data
+            if method != "HEAD" and exchange.status not in (204, 304):
+                refuse_declared_length(exchange.header("content-length") or "", limit)
         decoder = BodyDecoder(coding or "", limit)
         pieces: list[bytes] = []
         size, room = 0, self._spilling.threshold

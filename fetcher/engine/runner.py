@@ -115,6 +115,7 @@ class _Runner:
         self._loop = asyncio.get_running_loop()
         control.listen(self._controlled)
         self._pause()
+        self._share()
 
     async def take(self) -> Outcome | None:
         """Return the next outcome, None after the last. Raises what the source raised."""
@@ -155,6 +156,7 @@ class _Runner:
         if self._closing:
             return
         self._pause()
+        self._share()
         if self._control.sending:
             self._wake()
         if self._control.stopped and self._left is not None:
@@ -171,6 +173,9 @@ class _Runner:
         now = self._loop.time()
         for host, seconds in self._control.take_pauses().items():
             self._queues.pause(host, until=now + min(seconds, self._config.max_retry_after), now=now)
+
+    def _share(self) -> None:
+        self._most = -(-self._config.concurrency // self._control.sharers)
 
     def _put_down(self) -> None:
         """Give back what waits for its turn.
@@ -277,12 +282,9 @@ class _Runner:
             self._say_if_still()
 
     def _may_send(self) -> bool:
-        return self._sending and self._busy < -(-self._config.concurrency // self._control.sharers)
-
-    @property
-    def _sending(self) -> bool:
-        """Whether anything may be sent. Once it was stopped only attempts between two hops are left to be."""
-        return self._control.sending or (self._going > 0 and not self._control.held)
+        """Whether one more may be sent. Once it was stopped only attempts between two hops are left to be."""
+        control = self._control
+        return self._busy < self._most and not control.held and (not control.stopped or self._going > 0)
 
     async def _rest(self) -> None:
         """Wait until there may be a turn again."""

@@ -6,16 +6,16 @@ import hashlib
 import os
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import storages
 
 from fetcher.engine.bodies import PIECE, SpilledBody
 from fetcher.models import Body
 from fetcher.packing import pack, pack_chunks
-from fetcher.store.sql import insert_rows, lock_name, rows_among
+from fetcher.store.sql import insert_new, lock_name, rows_among
 
 FOLDER = "bodies"
 """Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.zst`` where compressed."""
@@ -28,8 +28,7 @@ _SAMPLE = 16 * 2**20
 _FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 
-@dataclass(slots=True)
-class Content:
+class Content(msgspec.Struct):
     """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried.
 
     One that was spilled is compressed into a file of its own, which ``close`` removes.
@@ -82,7 +81,8 @@ def prepare(body: bytes | SpilledBody, *, keep: bool = True, stored: Container[b
     Those in ``stored`` (SHA-256) are not compressed: they are thought to be in the database already. Raises SpillFailed
     where there is no room to compress a body that was spilled.
     """
-    content = Content(_sha256(body), len(body), body if keep else None)
+    sha256 = _digest(body) if isinstance(body, SpilledBody) else hashlib.sha256(body).digest()
+    content = Content(sha256, len(body), body if keep else None)
     if content.sha256 not in stored:
         try:
             content.pack()
@@ -143,20 +143,18 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
             content.content = None
         elif isinstance(content.content, SpilledBody):
             content.content = content.content.read()
-    insert_rows(
-        Body,
-        _FIELDS,
-        [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing],
-        skip_conflicts=True,
+    new = insert_new(
+        Body, _FIELDS, [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing]
     )
     for body in filled:
         Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
-    return known | _stored([content.sha256 for content in missing])[0]
+    known |= new
+    if others := [content.sha256 for content in missing if content.sha256 not in new]:  # somebody else's, meanwhile
+        known |= _stored(others)[0]
+    return known
 
 
-def _sha256(body: bytes | SpilledBody) -> bytes:
-    if not isinstance(body, SpilledBody):
-        return hashlib.sha256(body).digest()
+def _digest(body: SpilledBody) -> bytes:
     with body.open() as file:
         return hashlib.file_digest(file, "sha256").digest()
 

@@ -37,10 +37,20 @@ def copy_rows(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any
 
 def insert_missing(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows but those that would violate a unique constraint."""
-    names = ", ".join(name for name, _ in columns)
-    sql = f"INSERT INTO {table} ({names}) SELECT * FROM {_unnested(columns)} ON CONFLICT DO NOTHING"  # noqa: S608
     with cursor() as opened:
-        opened.execute(sql, _arrays(rows))
+        opened.execute(_insert_missing(table, columns), _arrays(rows))
+
+
+def insert_new(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> dict[Any, int]:
+    """Do the same, and return the ids of the new rows by their first column."""
+    with cursor() as opened:
+        opened.execute(f"{_insert_missing(table, columns)} RETURNING {columns[0][0]}, id", _arrays(rows))
+        return dict(opened.fetchall())
+
+
+def _insert_missing(table: str, columns: Sequence[Column]) -> str:
+    names = ", ".join(name for name, _ in columns)
+    return f"INSERT INTO {table} ({names}) SELECT * FROM {_unnested(columns)} ON CONFLICT DO NOTHING"  # noqa: S608  (names are ours)
 
 
 def add_to_rows(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,7 +12,8 @@ from django.db import transaction
 from fetcher.bodies import BodyUnavailable, read_body
 from fetcher.conf import Settings
 from fetcher.details import encode_detail
-from fetcher.engine.types import Outcome, Status
+from fetcher.engine.errors import ErrorKind
+from fetcher.engine.types import Headers, Outcome, Status
 from fetcher.extraction import Extract, is_json
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, close_all, prepare_all, save_bodies
@@ -27,10 +27,16 @@ _FIELDS = (
     "elapsed_us", "bytes", "label", "final_url", "representation", "changed", "extracted", "detail",
 )  # fmt: skip
 _REPRESENTATION_FIELDS = ("id", "body", "content_type", "etag", "last_modified", "variant")
+_DESCRIBING = frozenset({"content-type", "etag", "last-modified"})
+_DESCRIBING_SIZES = frozenset(map(len, _DESCRIBING))
+"""Looked at first: most headers are others, and a length costs less than a name in small letters."""
 MAX_EXTRACTED = 64 * 2**10
 """Bytes of JSON that an extracted value may take."""
 _COUNTERS = ("succeeded", "not_modified", "failed", "skipped", "bytes")
-_COUNTER_PLACES = {name: place for place, name in enumerate(_COUNTERS)}
+_COUNTER_PLACES = {status: _COUNTERS.index(status.value) for status in Status}
+_STATUSES = {status: status.value for status in Status}
+_KINDS: dict[ErrorKind | None, str | None] = {None: None, **{kind: kind.value for kind in ErrorKind}}
+"""The plain texts: Python looks ``value`` up slowly, and a driver takes a str faster than a StrEnum."""
 
 
 class LaneLost(Exception):
@@ -41,8 +47,7 @@ class LaneLost(Exception):
         self.lanes = frozenset(lanes)
 
 
-@dataclasses.dataclass(slots=True)
-class _Found:
+class _Found(msgspec.Struct):
     """An outcome with what is stored of it, as far as that is known without the database."""
 
     outcome: Outcome
@@ -129,7 +134,7 @@ class Recorder:
             counts = lanes.get(one.place.lane)
             if counts is None:
                 counts = lanes[one.place.lane] = [0] * len(_COUNTERS)
-            counts[_COUNTER_PLACES[one.outcome.status.value]] += 1
+            counts[_COUNTER_PLACES[one.outcome.status]] += 1
             counts[-1] += len(one.outcome.body or b"")
         lost = sorted(lanes.keys() - _held(sorted(lanes), self._worker))
         if lost:
@@ -158,8 +163,8 @@ class Recorder:
             self._run,
             place.target,
             place.position,
-            outcome.status.value,
-            None if outcome.error_kind is None else outcome.error_kind.value,
+            _STATUSES[outcome.status],
+            _KINDS[outcome.error_kind],
             clean_text(outcome.error_detail or one.remark),
             outcome.http_status,
             len(outcome.attempts),
@@ -252,9 +257,7 @@ def _representation(
 ) -> tuple[int | None, tuple[Any, ...] | None]:
     """Return the id of the representation that an outcome found, and its row where it is a new one."""
     outcome, place = one.outcome, one.place
-    headers = {name.lower(): value for name, value in reversed(outcome.headers)}  # the first of a name counts
-    content_type = headers.get("content-type", "")
-    etag, last_modified = headers.get("etag", ""), headers.get("last-modified", "")
+    content_type, etag, last_modified = _described(outcome.headers)
     if outcome.status is Status.NOT_MODIFIED:
         if previous is None or outcome.target.validators is None:
             return None, None
@@ -271,6 +274,15 @@ def _representation(
         if found == known:
             return previous.representation, None
     return place.result, (place.result, *found)
+
+
+def _described(headers: Headers) -> tuple[str, str, str]:
+    """Return what headers say of the content: its type, ETag and Last-Modified; the first of a name counts."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if len(name) in _DESCRIBING_SIZES and (low := name.lower()) in _DESCRIBING:
+            found.setdefault(low, value)
+    return found.get("content-type", ""), found.get("etag", ""), found.get("last-modified", "")
 
 
 def _recorded(ids: Sequence[int]) -> set[int]:

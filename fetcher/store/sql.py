@@ -37,6 +37,23 @@ def insert_rows(
         cursor.executemany(sql + " ON CONFLICT DO NOTHING" if skip_conflicts else sql, rows)
 
 
+def insert_new(model: type[models.Model], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[Any, int]:
+    """Insert rows that a query of this transaction did not find, and return their ids by the values of the first field.
+
+    That field is unique. On PostgreSQL another transaction may have inserted some meanwhile: those are left out, and
+    have no id here. On SQLite this transaction must be writing already, so that nobody else can.
+    """
+    if not rows:
+        return {}
+    if connection.vendor == "postgresql":
+        return postgres.insert_new(_table(model), _columns(model, names), rows)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [model._meta.db_table])
+        last = next(iter(cursor.fetchone() or ()), 0)
+    insert_rows(model, ("id", *names), [(pk, *row) for pk, row in enumerate(rows, last + 1)])
+    return {row[0]: pk for pk, row in enumerate(rows, last + 1)}
+
+
 def add_to_rows(model: type[models.Model], names: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
     """Add numbers to these fields; a row has the id first. Lock the rows before, in the order of their ids."""
     if not rows:

@@ -261,7 +261,7 @@ class CurlTransfer:
         return self.order.body[start : self._sent]
 
     def _header(self, line: bytes) -> int | None:
-        if line not in _EMPTY:
+        if len(line) > 2 or line not in _EMPTY:
             self._lines_of_head.append(line)
             return None
         lines, self._lines_of_head = self._lines_of_head, []

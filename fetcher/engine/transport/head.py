@@ -34,21 +34,30 @@ def parse_head(lines: Sequence[bytes]) -> Head:
 
     Two Content-Lengths that differ are refused (RFC 9112, section 6.3): somebody reads them differently.
     """
-    version, shown, status, reason = _status(lines[0])
-    read = [_field(line) for line in _unfolded(lines)]
-    lengths = {length for _, _, length in read if length is not None}
-    if len(lengths) > 1:
-        raise httpx.RemoteProtocolError("the answer is not valid HTTP/1.1: it has Content-Length headers that differ")
-    length = lengths.pop() if lengths else b""
-    return Head(
-        version,
-        shown,
-        status,
-        reason,
-        tuple([raw for raw, _, _ in read]),
-        tuple([text for _, text, _ in read]),
-        int(length) if length.isdigit() and len(length) < 20 else None,
-    )
+    try:
+        return _parse(lines[0], lines[1:])
+    except httpx.RemoteProtocolError:  # a line that goes on with the one before is none of its own
+        unfolded = _unfolded(lines[1:])
+        if len(unfolded) == len(lines) - 1:
+            raise
+        return _parse(lines[0], unfolded)
+
+
+def _parse(first: bytes, lines: Sequence[bytes]) -> Head:
+    version, shown, status, reason = _status(first)
+    headers, fields, length = [], [], None
+    for line in lines:
+        raw, text, told = _field(line)
+        headers.append(raw)
+        fields.append(text)
+        if told is not None:
+            if length is not None and told != length:
+                raise httpx.RemoteProtocolError(
+                    "the answer is not valid HTTP/1.1: it has Content-Length headers that differ"
+                )
+            length = told
+    size = int(length) if length is not None and length.isdigit() and len(length) < 20 else None
+    return Head(version, shown, status, reason, tuple(headers), tuple(fields), size)
 
 
 # Most lines of most answers are the same again and again, but for Date and the like.
@@ -74,9 +83,9 @@ def _field(line: bytes) -> tuple[tuple[bytes, bytes], tuple[str, str], bytes | N
 
 
 def _unfolded(lines: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the field lines, what is left of obsolete line foldings (RFC 9112, section 5.2) joined."""
+    """Return field lines, what is left of obsolete line foldings (RFC 9112, section 5.2) joined."""
     found: list[bytes] = []
-    for line in lines[1:]:
+    for line in lines:
         if line[0] not in b" \t":
             found.append(line)
         elif not found:

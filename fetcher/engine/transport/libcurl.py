@@ -29,6 +29,10 @@ from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.transport.wire import WIRE, Wire
 
 _KEPT_LINES = 256
+_KEPT_PLACES = 4096
+
+Place = tuple[str, int]
+"""A name and a port."""
 
 Timeouts = Mapping[str, float | None]
 
@@ -57,12 +61,14 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         self._resolver = resolver
         self._timeouts = timeouts
         self._options = options or ConnectionOptions()
+        self._proxy = proxy_place(self._options.proxy) if self._options.proxy else None
         self._loop = asyncio.get_running_loop()
         self._driver = Driver(connections, multiplexed=self._options.http2)
         self._common = common_options(self._options)
         self._spare: dict[tuple[str, bool], list[CurlTransfer]] = {}
         self._transfers: set[CurlTransfer] = set()
         self._lines: dict[int, tuple[object, list[bytes]]] = {}
+        self._places: dict[Place, tuple[tuple[str, ...], str]] = {}
         self._stall: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -134,46 +140,55 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         if request.method not in SAFE and not is_method(request.method):
             raise httpx.LocalProtocolError(f"the request cannot be sent: {request.method!r} is no method")
         resolve = None
-        if self._has_to_be_found(host, port):
-            resolve = await self._resolve(host, port, connect, wire)
-            connect = None if connect is None else max(0.001, connect - (wire.dns or 0))
+        if (wanted := self._to_be_found(host, port)) is not None:
+            found = self._resolver.known(wanted[0])
+            if found is None:
+                found = await self._look_up(wanted[0], connect, wire)
+                connect = None if connect is None else max(0.001, connect - (wire.dns or 0))
+            resolve = self._told(wanted, found)
         return Order(url, host, lines, body, resolve, connect, timeouts.get("read"))
 
-    def _has_to_be_found(self, host: str, port: int) -> bool:
-        """Whether a name is to be looked up, the host's or the proxy's. Raises BlockedAddress for an address."""
-        if not is_literal(host):
-            return not self._options.proxy or not is_literal(proxy_place(self._options.proxy)[0])
-        if (reason := self._judge(host, port)) is not None:
+    def _to_be_found(self, host: str, port: int) -> Place | None:
+        """Return which name is to be looked up, the host's or the proxy's. Raises BlockedAddress for an address."""
+        literal = is_literal(host)
+        if literal and (reason := self._judge(host, port)) is not None:
             raise BlockedAddress(reason)
-        return bool(self._options.proxy) and not is_literal(proxy_place(self._options.proxy)[0])
+        if self._proxy is not None:
+            return None if is_literal(self._proxy[0]) else self._proxy
+        return None if literal else (host, port)
 
-    async def _resolve(
+    async def _look_up(
         self,
         host: str,
-        port: int,
         timeout: float | None,  # noqa: ASYNC109 - it is named in the error
         wire: Wire,
-    ) -> str:
-        """Look a name up, and return it as libcurl is told of it.
-
-        Raises BlockedAddress, NameResolutionError, httpx.ConnectTimeout, httpx.ProxyError.
-        """
-        if self._options.proxy:
-            host, port = proxy_place(self._options.proxy)
+    ) -> tuple[str, ...]:
+        """Look a name up. Raises NameResolutionError, httpx.ConnectTimeout, httpx.ProxyError."""
         began = time.perf_counter()
         try:
             async with asyncio.timeout(timeout):
-                found = await self._resolver.resolve(host)
+                return await self._resolver.resolve(host)
         except TimeoutError:
             raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
         except httpx.ConnectError as exc:
-            if self._options.proxy:
+            if self._proxy is not None:
                 raise httpx.ProxyError(f"the proxy cannot be used: {exc}; see FETCHER_PROXY") from exc
             raise
         finally:
             wire.dns = time.perf_counter() - began
-        addresses = found if self._options.proxy else allowed_addresses(self._policy, host, found, port)
-        return f"+{host}:{port}:{','.join(f'[{one}]' if ':' in one else one for one in addresses)}"
+
+    def _told(self, place: Place, found: tuple[str, ...]) -> str:
+        """Return where a name is, as libcurl is told it. Raises BlockedAddress."""
+        known = self._places.get(place)
+        if known is not None and known[0] is found:
+            return known[1]
+        host, port = place
+        addresses = found if self._proxy is not None else allowed_addresses(self._policy, host, found, port)
+        told = f"+{host}:{port}:{','.join(f'[{one}]' if ':' in one else one for one in addresses)}"
+        if len(self._places) >= _KEPT_PLACES:
+            self._places.clear()
+        self._places[place] = found, told
+        return told
 
     def _cached_lines(self, request: PreparedRequest) -> list[bytes]:
         """Return the header lines of a request; most carry the same headers, in the same object."""
@@ -201,7 +216,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 options,
                 self._judge,
                 kind,
-                proxy=bool(self._options.proxy),
+                proxy=self._proxy is not None,
             )
         self._transfers.add(transfer)
         transfer.begin(order)

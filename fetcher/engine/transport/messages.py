@@ -7,6 +7,7 @@ exchange. Here the URL was parsed before, and what httpx would make of it all is
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -79,20 +80,37 @@ class WholeBody(httpx.AsyncByteStream):
 class Answer(httpx.Response):
     """A response as libcurl gave it. To everybody else it is an ordinary one; ``fields`` are its headers as text."""
 
+    # What the parent's __init__ sets for each, without what it would look for in headers and content.
+    next_request = None
+    is_closed = is_stream_consumed = False
+    default_encoding = "utf-8"
+    _request = None
+    _num_bytes_downloaded = 0
+    _made: httpx.Headers | None = None
+
+    stream: httpx.AsyncByteStream
+
     def __init__(self, head: Head, stream: httpx.AsyncByteStream) -> None:
-        # What the parent's __init__ sets, without what it would look for in headers and content.
         self.status_code = head.status
         self.stream = stream
-        self.extensions = {"http_version": head.version, "reason_phrase": head.reason}
-        self.next_request = None
-        self.history = []
-        self.is_closed = self.is_stream_consumed = False
-        self.default_encoding = "utf-8"
-        self._request = None
-        self._num_bytes_downloaded = 0
-        self._head = head
         self.fields = head.fields
-        self._made: httpx.Headers | None = None
+        self._head = head
+
+    @cached_property
+    def extensions(self) -> dict[str, Any]:  # type: ignore[override]
+        """HTTP's version and the reason phrase, as bytes."""
+        return {"http_version": self._head.version, "reason_phrase": self._head.reason}
+
+    @cached_property
+    def history(self) -> list[httpx.Response]:  # type: ignore[override]
+        """Redirects that led here: those that whoever followed them put in."""
+        return []
+
+    async def aclose(self) -> None:
+        """Let the connection go."""
+        if not self.is_closed:
+            self.is_closed = True
+            await self.stream.aclose()
 
     @property
     def headers(self) -> httpx.Headers:

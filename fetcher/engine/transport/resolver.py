@@ -90,6 +90,11 @@ class Resolver:
             raise NameResolutionError(answer.text, permanent=answer.permanent)
         return answer
 
+    def known(self, host: str) -> tuple[str, ...] | None:
+        """Return what was found not long ago, the same object each time; None where a look-up is needed."""
+        answer = self._cached(host)
+        return None if isinstance(answer, _Failure) else answer
+
     def close(self) -> None:
         """Let idle threads end. Those inside a look-up end when it does, or with the process."""
         for _ in range(self._threads):

@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from fetcher.models import Body, HostPause, Lane, Run, Target
-from fetcher.store.sql import add_to_rows, for_database, insert_rows, keep_rows, rows_among
+from fetcher.store.sql import add_to_rows, for_database, insert_new, insert_rows, keep_rows, rows_among
 from tests.support.stored import plan
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +60,43 @@ class TestInsertRows:
         insert_rows(Body, BODY, bodies(1))
         insert_rows(Body, BODY, [*bodies(2, 3, 2), (b"%032d" % 1, 99, "", None, "")], skip_conflicts=True)
         assert sorted(Body.objects.values_list("size", flat=True)) == [1, 2, 3]
+
+
+class TestInsertNew:
+    def test_gives_the_ids_of_what_it_inserts(self):
+        insert_rows(Body, BODY, bodies(1))
+        with transaction.atomic():
+            ids = insert_new(Body, BODY, bodies(3, 2))
+
+        assert ids == {bytes(sha): pk for sha, pk in Body.objects.exclude(size=1).values_list("sha256", "id")}
+        assert len(ids) == 2
+
+    def test_gives_no_id_again_that_a_row_had_which_is_gone(self):
+        with transaction.atomic():
+            [gone] = insert_new(Body, BODY, bodies(1)).values()
+            Body.objects.all().delete()
+            [new] = insert_new(Body, BODY, bodies(2)).values()
+
+        assert new > gone
+
+    def test_goes_on_after_rows_that_the_database_numbered_and_before_them(self):
+        with transaction.atomic():
+            [first] = insert_new(Body, BODY, bodies(1)).values()
+            insert_rows(Body, BODY, bodies(2))
+            [third] = insert_new(Body, BODY, bodies(3)).values()
+
+        assert list(Body.objects.order_by("id").values_list("id", flat=True)) == [first, first + 1, third]
+
+    def test_of_none_asks_nothing(self):
+        with CaptureQueriesContext(connection) as asked:
+            assert insert_new(Body, BODY, []) == {}
+        assert not asked.captured_queries
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
+    def test_has_no_id_for_what_was_there_already(self):
+        insert_rows(Body, BODY, bodies(1))
+
+        assert set(insert_new(Body, BODY, bodies(1, 2))) == {b"%032d" % 2}
 
 
 class TestRowsAmong:
