@@ -191,10 +191,10 @@ class LaneFeed:
 
         An equal share of the look-ahead, since together the lanes must never fill it: then one paused host would hold
         up all. With few lanes it is less than the equal share, for the lanes that are still to come, but as much as one
-        host can use.
+        host can use while as much again waits for its turn: whoever is done with one need not wait for the next.
         """
         lanes = len(self._turn)
-        return max(1, self._window // max(lanes, _PARTS), min(self._per_host, self._window // (lanes + 1)))
+        return max(1, self._window // max(lanes, _PARTS), min(2 * self._per_host, self._window // (lanes + 1)))
 
     def _next(self) -> Target | None:
         allowance = self._allowance()

@@ -92,7 +92,7 @@ class TestLaneFeed:
         feeding(run, use)
         assert set(Counter(taken[:30]).values()) == {10}
 
-    @pytest.mark.parametrize(("lanes", "most"), [(1, 8), (3, 8), (7, 5), (40, 1)])
+    @pytest.mark.parametrize(("lanes", "most"), [(1, 16), (3, 10), (7, 5), (40, 1)])
     def test_gives_one_lane_no_more_than_its_share_of_the_look_ahead(self, lanes, most):
         run, taken = plan(*(url for lane in range(lanes) for url in urls(f"h{lane}", 20))), Counter()
 
