@@ -28,8 +28,8 @@ from fetcher.writer import Writer
 
 LOOK = 0.5
 """Seconds between two looks at which lanes are free."""
-_REFILL = 500
-"""Targets loaded by one query."""
+_REFILL = 2_000
+"""Targets loaded by one call, which waits for its turn behind the batches that are recorded."""
 _PARTS = 32
 """A lane has no more than this part of the look-ahead, so that lanes planned later find room; see ``_allowance``."""
 

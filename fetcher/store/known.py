@@ -11,7 +11,7 @@ from fetcher.store.shards import NEWEST_GOOD, has_condition, load_previous, vali
 from fetcher.store.sql import in_batches, rows_among
 
 _NEWEST = f"""WITH t AS (SELECT id, fingerprint FROM fetcher_target WHERE fingerprint {{among}})
-SELECT fingerprint, {NEWEST_GOOD} FROM t"""  # noqa: S608
+SELECT fingerprint, {NEWEST_GOOD} FROM t"""
 _NO_RUN = 0
 
 

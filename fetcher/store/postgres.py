@@ -50,7 +50,7 @@ def insert_new(table: str, columns: Sequence[Column], rows: Sequence[Sequence[An
 
 def _insert_missing(table: str, columns: Sequence[Column]) -> str:
     names = ", ".join(name for name, _ in columns)
-    return f"INSERT INTO {table} ({names}) SELECT * FROM {_unnested(columns)} ON CONFLICT DO NOTHING"  # noqa: S608  (names are ours)
+    return f"INSERT INTO {table} ({names}) SELECT * FROM {_unnested(columns)} ON CONFLICT DO NOTHING"
 
 
 def add_to_rows(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
@@ -59,7 +59,7 @@ def add_to_rows(table: str, columns: Sequence[Column], rows: Sequence[Sequence[A
     changes = ", ".join(f"{name} = {table}.{name} + more.{name}" for name, _ in counters)
     more = f"{_unnested(columns)} AS more ({', '.join(name for name, _ in columns)})"
     with cursor() as opened:
-        opened.execute(f"UPDATE {table} SET {changes} FROM {more} WHERE {table}.{key} = more.{key}", _arrays(rows))  # noqa: S608
+        opened.execute(f"UPDATE {table} SET {changes} FROM {more} WHERE {table}.{key} = more.{key}", _arrays(rows))
 
 
 def _unnested(columns: Sequence[Column]) -> str:

@@ -24,7 +24,7 @@ NEWEST_GOOD = """(
 )"""
 """SQL for the id of a target's newest good result; ``t`` is the target, the parameter a run whose own do not count."""
 _TARGETS = f"""WITH t AS (SELECT id, method, url, host, headers, body FROM fetcher_target WHERE id {{among}})
-SELECT id, method, url, host, headers, body, {NEWEST_GOOD} FROM t"""  # noqa: S608
+SELECT id, method, url, host, headers, body, {NEWEST_GOOD} FROM t"""
 _PREVIOUS = """
 SELECT
     r.id, r.representation_id, p.body_id, b.content IS NOT NULL OR b.file <> '', b.sha256, COALESCE(b.size, 0),
@@ -37,7 +37,7 @@ LEFT JOIN fetcher_body b ON b.id = p.body_id
 WHERE r.id {among}"""
 """A result's id and the fields of ``Previous``."""
 _DONE = f"""SELECT r.id FROM fetcher_shard s
-JOIN fetcher_result r ON r.id >= s.id * {PLACES} AND r.id < (s.id + 1) * {PLACES} WHERE s.id {{among}}"""  # noqa: S608
+JOIN fetcher_result r ON r.id >= s.id * {PLACES} AND r.id < (s.id + 1) * {PLACES} WHERE s.id {{among}}"""
 _WIPED_AT_ONCE = 100
 """Shards."""
 

@@ -32,7 +32,7 @@ def insert_rows(
         insert(table, columns, rows)
         return
     quoted = ", ".join(name for name, _ in columns)
-    sql = f"INSERT INTO {table} ({quoted}) VALUES ({_marks(names)})"  # noqa: S608  (names are ours)
+    sql = f"INSERT INTO {table} ({quoted}) VALUES ({_marks(names)})"
     with connection.cursor() as cursor:
         cursor.executemany(sql + " ON CONFLICT DO NOTHING" if skip_conflicts else sql, rows)
 
@@ -64,7 +64,7 @@ def add_to_rows(model: type[models.Model], names: Sequence[str], rows: Sequence[
         return
     changes = ", ".join(f"{name} = {name} + %s" for name, _ in columns[1:])
     with connection.cursor() as cursor:
-        cursor.executemany(f"UPDATE {table} SET {changes} WHERE id = %s", [(*row[1:], row[0]) for row in rows])  # noqa: S608
+        cursor.executemany(f"UPDATE {table} SET {changes} WHERE id = %s", [(*row[1:], row[0]) for row in rows])
 
 
 def rows_among(sql: str, keys: Iterable[Any], *more: Any, lock: str = "") -> list[Any]:
@@ -103,7 +103,7 @@ def lock_rows(model: type[models.Model], ids: Iterable[int]) -> set[int]:
 
 def _locked(model: type[models.Model], ids: Iterable[int], lock: str) -> set[int]:
     # In one order, so that two transactions never wait for each other.
-    sql = f"SELECT id FROM {_table(model)} WHERE id {{among}} ORDER BY id"  # noqa: S608
+    sql = f"SELECT id FROM {_table(model)} WHERE id {{among}} ORDER BY id"
     return {row[0] for row in rows_among(sql, sorted(set(ids)), lock=lock)}
 
 
@@ -125,7 +125,7 @@ def delete_rows(model: type[models.Model], ids: Sequence[int]) -> int:
     deleted = 0
     with connection.cursor() as cursor:
         for batch in in_batches(ids):
-            cursor.execute(f"DELETE FROM {_table(model)} WHERE id IN ({_marks(batch)})", batch)  # noqa: S608
+            cursor.execute(f"DELETE FROM {_table(model)} WHERE id IN ({_marks(batch)})", batch)
             deleted += cursor.rowcount
     return deleted
 
