@@ -6,9 +6,11 @@ warning of ``manage.py check --deploy`` only: a person who tries Trawl out is no
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -77,6 +79,24 @@ def check_storage(**kwargs: Any) -> list[CheckMessage]:
             f"FETCHER_BODY_STORAGE is {alias!r}, which STORAGES does not have",
             hint=f"Add it to STORAGES, or choose one of: {', '.join(sorted(settings.STORAGES))}.",
             id="fetcher.E002",
+        )
+    ]
+
+
+@register("fetcher")
+def check_spilling(**kwargs: Any) -> list[CheckMessage]:
+    """E004: the folder for large bodies that arrive is none, or nothing can be written there."""
+    try:
+        folder = conf.fetcher_settings().spill_folder
+    except ConfigError:
+        return []  # E001 says it
+    if not folder or (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        return []
+    return [
+        Error(
+            f"FETCHER_SPILL_FOLDER is {folder!r}, which is no folder that this user can write to",
+            hint="Make it, give this user the right to write there, or name another one.",
+            id="fetcher.E004",
         )
     ]
 

@@ -44,6 +44,17 @@ class Settings:
     """The alias in ``STORAGES`` that keeps large bodies."""
     body_file_threshold: int = 2**20
     """Bytes; bodies above it, compressed, go to the file storage instead of the database."""
+    spill_threshold: int = 2**20
+    """Bytes; while it arrives, a body above it is written to a temporary file instead of being held in memory.
+
+    A run has up to about twice ``concurrency`` such files at once, each as large as ``max_body`` allows.
+    ``fanout/`` has none: it answers from memory.
+    """
+    spill_folder: str = ""
+    """The folder of these files; empty: the system's, which ``TMPDIR`` names (``/tmp``).
+
+    Where that is a tmpfs, which is memory, name a folder on a disk.
+    """
     fanout_max_urls: int = 50
     """URLs in one call of ``fanout/``."""
     fanout_deadline: float = 15.0
@@ -72,6 +83,7 @@ class Settings:
         for name in ("api_max_urls", "api_max_bytes"):
             check_count(name, getattr(self, name), least=1)
         check_count("body_file_threshold", self.body_file_threshold, least=0)
+        check_count("spill_threshold", self.spill_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
         check_count("run_workers", self.run_workers, least=1)
@@ -152,6 +164,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "api_max_bytes": parse_size,
     "body_storage": _text,
     "body_file_threshold": parse_size,
+    "spill_threshold": parse_size,
+    "spill_folder": _text,
     "fanout_max_urls": parse_count,
     "fanout_deadline": parse_number,
     "list_environment": lambda _, text: frozenset(_list(text)),
@@ -174,8 +188,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 
 _LISTS = frozenset({"allowed_networks", "secret_headers", "list_environment"})
 _TEXTS = _LISTS | {
-    "user_agent", "api_access", "body_storage", "dispatcher", "transport", "proxy", "ca_file", "client_cert",
-    "client_key",
+    "user_agent", "api_access", "body_storage", "spill_folder", "dispatcher", "transport", "proxy", "ca_file",
+    "client_cert", "client_key",
 }  # fmt: skip
 """What has no other form than text, once lists are joined."""
 

@@ -22,6 +22,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, OperationalError
 
 from fetcher import disk
+from fetcher.engine.errors import SpillFailed
 from fetcher.texts import first_line
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
@@ -52,7 +53,7 @@ def passes(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return one line for an operator about an error of the database or of the file storage."""
     line = first_line(error)
-    if isinstance(error, disk.DiskNearlyFull):
+    if isinstance(error, disk.DiskNearlyFull | SpillFailed):
         return line
     if isinstance(error, OSError):
         if error.errno not in _NO_ROOM:

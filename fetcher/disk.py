@@ -2,7 +2,9 @@
 
 A database that finds its disk full has no room to say what became of a run. So a run does not begin, and does not go
 on, below a reserve (``FETCHER_DISK_RESERVE``), which leaves it room to save what it has and to end in order. A database
-server's disk is its own to watch, and so is a storage that is no folder here.
+server's disk is its own to watch, and so is a storage that is no folder here. The folder for temporary files is not
+watched: nothing is saved there, so a run that finds it full (``SpillFailed``) can still be saved and ended; and one
+without large bodies needs no room there, however small a container's ``/tmp`` is.
 """
 
 from __future__ import annotations

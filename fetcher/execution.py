@@ -13,6 +13,7 @@ from django.db import DatabaseError
 
 from fetcher.conf import connection_options, fetcher_settings
 from fetcher.disk import DiskWatch
+from fetcher.engine.bodies import Spilling
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
 from fetcher.engine.runner import Meter, fetch_all
@@ -109,6 +110,7 @@ class Execution:
     async def _work(self, planning: Callable[[LaneFeed], Coroutine[Any, Any, None]]) -> None:
         options = self._options
         sliced = self._patience is not None
+        settings = fetcher_settings()
         feed = self._feed = LaneFeed(
             self._run,
             self._worker,
@@ -122,13 +124,14 @@ class Execution:
         recorder = Recorder(
             self._run,
             self._worker,
-            fetcher_settings(),
+            settings,
             extract=None if options.extract is None else parse_extract(options.extract),
             keep_bodies=options.keep_body,
         )
         sink = Sink(recorder, feed, self._writer, self._disk, self._saved)
         pauses = SharedPauses(self._writer, self._control, self._config.max_retry_after)
         await pauses.look()
+        spilling = Spilling(settings.spill_threshold, settings.spill_folder or None)
         outcomes = fetch_all(
             feed,
             self._config,
@@ -138,8 +141,10 @@ class Execution:
             control=self._control,
             left=feed.left if sliced else None,
             paused=pauses.told,
+            spilling=spilling,
         )
         async with (
+            spilling,
             background(planning(feed)) as planned,
             background(self._renew()),
             background(pauses.keep_looking()),

@@ -12,6 +12,7 @@ import msgspec
 from jmespath.exceptions import JMESPathError
 from msgspec import UNSET, UnsetType
 
+from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.types import Outcome
 from fetcher.texts import clean_json
 
@@ -38,6 +39,9 @@ def parse_extract(text: str) -> Extract:
 
     The function never fails: an expression that does not fit a body finds nothing in it. What it finds can be
     stored by every database: NUL, which PostgreSQL's jsonb refuses, becomes U+FFFD, and NaN and infinities null.
+
+    A JSON body that was spilled is read into memory whole, one at a time; ``max_body`` is its bound. Others are not
+    looked at.
     """
     if len(text) > MAX_EXPRESSION:
         raise ValueError(f"must be at most {MAX_EXPRESSION} characters long, not {len(text)}")
@@ -49,7 +53,10 @@ def parse_extract(text: str) -> Extract:
         raise ValueError(f"is not a JMESPath expression: {' '.join(str(exc).split())}") from None
 
     def extract(outcome: Outcome) -> Any:
-        value, _ = read_content(outcome.header("content-type"), outcome.body)
+        content_type = outcome.header("content-type")
+        if not is_json(content_type):
+            return None
+        value, _ = read_content(content_type, outcome.body)
         if value is UNSET:
             return None
         try:
@@ -61,16 +68,23 @@ def parse_extract(text: str) -> Extract:
     return extract
 
 
-def read_content(content_type: str, body: bytes | None) -> tuple[Any | UnsetType, str | UnsetType]:
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type says that there is something to extract."""
+    return _JSON.fullmatch(_media_type(content_type)) is not None
+
+
+def read_content(content_type: str, body: bytes | SpilledBody | None) -> tuple[Any | UnsetType, str | UnsetType]:
     """Return a body as (json, text), of which at most one is set: text is decoded by its charset, errors replaced."""
     if body is None:
         return UNSET, UNSET
-    media_type = content_type.partition(";")[0].strip().lower()
-    if _JSON.fullmatch(media_type):
+    if isinstance(body, SpilledBody):
+        body = body.read()
+    if is_json(content_type):
         try:
             return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8)), UNSET
         except (ValueError, RecursionError):
             return UNSET, _decoded(content_type, body)
+    media_type = _media_type(content_type)
     if _TEXT.fullmatch(media_type):
         return UNSET, _decoded(content_type, body)
     if not media_type and b"\x00" not in body:
@@ -79,6 +93,10 @@ def read_content(content_type: str, body: bytes | None) -> tuple[Any | UnsetType
         except UnicodeDecodeError:
             return UNSET, UNSET
     return UNSET, UNSET
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _decoded(content_type: str, body: bytes) -> str:

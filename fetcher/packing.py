@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,13 +32,22 @@ def pack(data: bytes) -> bytes | None:
     return packed if len(packed) < len(data) else None
 
 
+def pack_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Do the same for what is read bit by bit; what comes out may be larger."""
+    compressor = zstd.ZstdCompressor(level=_LEVEL)
+    for chunk in chunks:
+        if found := compressor.compress(chunk):
+            yield found
+    yield compressor.flush()
+
+
 def unpack(packed: bytes) -> bytes:
     """Undo ``pack``. Raises Damaged."""
     return zstd.decompress(packed)
 
 
 def unpack_chunks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Undo ``pack`` for what is read bit by bit, in chunks of at most ``size`` bytes. Raises Damaged."""
+    """Undo either for what is read bit by bit, in chunks of at most ``size`` bytes. Raises Damaged."""
     frame = zstd.ZstdDecompressor()
     for chunk in chunks:
         found = frame.decompress(chunk, size)

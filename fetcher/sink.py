@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fetcher.disk import DiskWatch
+from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.types import Outcome
 from fetcher.feed import LaneFeed, place_of
 from fetcher.progress import Tally
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 BATCH = 2_000
 """Outcomes in one recording transaction, at most: larger ones write pages of the indexes less often."""
 BATCH_BYTES = 16 * 2**20
-"""Bytes of bodies in one recording transaction, about."""
+"""Bytes of bodies in one recording transaction, about; those that were spilled count as well."""
 FLUSH = 0.25
 """Seconds after which outcomes are recorded although the batch is not full."""
 
@@ -31,7 +32,8 @@ Saved = Callable[[list[int], Tally], None]
 class Sink:
     """Collects outcomes into batches and has them recorded while the next batch fills.
 
-    Leaving the context records what is left, also when it is left by an error or a cancellation.
+    Leaving the context records what is left, also when it is left by an error or a cancellation. A body that was
+    spilled is closed once it is recorded, or thrown away.
     """
 
     def __init__(self, recorder: Recorder, feed: LaneFeed, writer: Writer, disk: DiskWatch, saved: Saved) -> None:
@@ -110,16 +112,25 @@ class Sink:
                 new = set(self._recorder.record(batch.outcomes, done=self._feed.finished_shards(batch.outcomes)))
             except LaneLost as lost:
                 log.warning("%s", lost)
-                self._feed.drop([one for one in batch.outcomes if place_of(one).lane in lost.lanes], lost.lanes)
+                dropped = [one for one in batch.outcomes if place_of(one).lane in lost.lanes]
+                self._feed.drop(dropped, lost.lanes)
+                _close_bodies(dropped)
                 batch.outcomes = [one for one in batch.outcomes if place_of(one).lane not in lost.lanes]
             else:
                 self._feed.recorded(batch.outcomes)
                 batch.recorded = True
+                _close_bodies(batch.outcomes)
                 # What a worker recorded that had the lane meanwhile is its to tell.
                 batch.outcomes = [one for one in batch.outcomes if place_of(one).result in new]
                 batch.tally = Tally.of(batch.outcomes)
         if batch.outcomes:
             self._saved([place_of(outcome).result for outcome in batch.outcomes], batch.tally)
+
+
+def _close_bodies(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome.body, SpilledBody):
+            outcome.body.close()
 
 
 @dataclass(slots=True)

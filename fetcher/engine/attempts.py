@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import httpx
 from msgspec.structs import replace
 
+from fetcher.engine.bodies import Spilling
 from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig
-from fetcher.engine.errors import ErrorKind, FetchError
+from fetcher.engine.errors import ErrorKind, FetchError, SpillFailed
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues, Turn
 from fetcher.engine.retry import PAUSING_STATUSES, Failure, RetryPolicy, parse_retry_after
@@ -47,8 +48,9 @@ class Attempts:
         queues: HostQueues[Journey],
         meter: Meter,
         paused: Paused | None,
+        spilling: Spilling | None = None,
     ) -> None:
-        self._client = Client(transport, config)
+        self._client = Client(transport, config, spilling)
         self._config = config
         self._policy = RetryPolicy(config)
         self._queues = queues
@@ -92,6 +94,8 @@ class Attempts:
             following = self._client.next_hop(hop, exchange)
         except FetchError as exc:
             return self._failed(journey, host, exc)
+        except SpillFailed:
+            raise
         except Exception as exc:  # noqa: BLE001  (a defect, ours or a transport's, costs one target, not the run)
             detail = f"{type(exc).__name__}: {exc}"
             return self._failed(journey, host, FetchError(detail, kind=ErrorKind.INTERNAL, answered=True))

@@ -14,6 +14,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from fetcher.engine.bodies import PIECE, SpilledBody, Spilling
 from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference, resolve_header
 from fetcher.engine.deadlines import Deadlines
 from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length, too_large
@@ -55,7 +56,7 @@ class Exchange:
     conditional: bool = False
     status: int | None = None
     headers: Headers = ()
-    body: bytes | None = None
+    body: bytes | SpilledBody | None = None
     first_byte: float | None = None
 
     def header(self, name: str) -> str | None:
@@ -72,11 +73,14 @@ class Exchange:
 
 
 class Client:
-    """Sends hops through a transport under a configuration."""
+    """Sends hops through a transport under a configuration. Without ``spilling`` every body is kept in memory."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, config: FetchConfig) -> None:
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, config: FetchConfig, spilling: Spilling | None = None
+    ) -> None:
         self._transport = transport
         self._config = config
+        self._spilling = spilling or Spilling(config.max_body)
         self._deadlines = Deadlines()
         self._timeouts = {
             "connect": config.connect_timeout,
@@ -195,32 +199,36 @@ class Client:
             if not isinstance(stream, WholeBody):  # of which nothing is left to close
                 await stream.aclose()
 
-    async def _read(self, method: str, exchange: Exchange, stream: httpx.AsyncByteStream) -> bytes:
+    async def _read(self, method: str, exchange: Exchange, stream: httpx.AsyncByteStream) -> bytes | SpilledBody:
         """Return the decoded body. Read as on the wire: ``Response.aiter_raw`` costs more and gives the same."""
         limit = self._config.max_body
         coding = exchange.header("content-encoding") and ", ".join(exchange.values("content-encoding"))
-        if coding:
-            decoder = BodyDecoder(coding, limit)
-            body = bytearray()
+        if not coding:
+            if isinstance(stream, WholeBody) and stream.failure is None:
+                if len(stream.data) > limit:
+                    raise too_large(limit)
+                return stream.data
+            if method != "HEAD" and exchange.status not in (204, 304):
+                refuse_declared_length(exchange.header("content-length") or "", limit)
+        decoder = BodyDecoder(coding or "", limit)
+        pieces: list[bytes] = []
+        size, room = 0, self._spilling.threshold
+        spilled: SpilledBody | None = None
+        try:
             async for chunk in stream:
                 for piece in decoder.feed(chunk):
-                    body += piece
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > room:
+                        spilled = await self._spilling.add(spilled, pieces)
+                        room = size + PIECE
             decoder.finish()
-            return bytes(body)
-        if isinstance(stream, WholeBody) and stream.failure is None:
-            if len(stream.data) > limit:
-                raise too_large(limit)
-            return stream.data
-        if method != "HEAD" and exchange.status not in (204, 304):
-            refuse_declared_length(exchange.header("content-length") or "", limit)
-        chunks = []
-        size = 0
-        async for chunk in stream:
-            size += len(chunk)
-            if size > limit:
-                raise too_large(limit)
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if spilled is not None:
+                return await self._spilling.add(spilled, pieces)
+        except BaseException:
+            self._spilling.discard(spilled)
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,17 @@ class BodyDecoder:
         self._layers = [_Layer(stage, _Count(slack, limit)) for stage in stages]
         self._decoded = _Count(limit, limit)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what ``data`` decodes to, in pieces of a bounded size. Raises TooLarge and DecodingFailed."""
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """Return what ``data`` decodes to, in pieces of a bounded size. Raises TooLarge and DecodingFailed.
+
+        Without a coding ``data`` is the piece; with one they are decoded as they are taken.
+        """
+        if not self._layers:
+            self._decoded.add(len(data))
+            return (data,)
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> Iterator[bytes]:
         pieces: Iterable[bytes] = (data,)
         for layer in self._layers:
             pieces = layer.decode(pieces)

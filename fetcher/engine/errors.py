@@ -15,12 +15,19 @@
         ├── NameResolutionError     the name did not resolve (``permanent``: it does not exist)
         └── TlsError                the handshake failed (``permanent``: the certificate was refused)
 
+    OSError
+    └── SpillFailed                 no room, or no right, to keep a large body in a temporary file
+
+A SpillFailed is the operator's to mend and no target's outcome: it ends ``fetch_all``, for every large body after it
+would fail as well.
+
 A transport speaks httpx's exceptions, so that any httpx transport fits. ``fetch_error`` is the one place where they are
 turned into kinds.
 """
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
 import httpx
@@ -88,6 +95,20 @@ class TooManyRedirects(FetchError):
     """The chain of redirects was longer than allowed."""
 
     kind = ErrorKind.TOO_MANY_REDIRECTS
+
+
+class SpillFailed(OSError):
+    """A body could not be written to a temporary file; the text says where, why and what to do."""
+
+    def __init__(self, folder: str, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror)
+        advice = "make room there, or name another folder (FETCHER_SPILL_FOLDER)"
+        if cause.errno in (errno.EMFILE, errno.ENFILE):
+            advice = "raise the limit (ulimit -n) or lower --concurrency"
+        self._text = f"a large body cannot be kept in {folder}: {cause.strerror or cause}; {advice}"
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class BlockedAddress(httpx.ConnectError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.client import Exchange, Hop
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.retry import Wait
@@ -95,7 +96,14 @@ class Journey:
         )
 
     def restart(self) -> None:
-        """Forget the attempt that ended; the next begins at the target's own URL."""
+        """Forget the attempt that ended; the next begins at the target's own URL.
+
+        What it was answered is kept until then, for it is the verdict where the host is given up meanwhile; but not a
+        file, of which too many would be open while they all wait.
+        """
+        if isinstance(self.exchange.body, SpilledBody):
+            self.exchange.body.close()
+            self.exchange.body = None
         self.hop = None
         self.attempt_epoch = self.spent = 0.0
         self.redirects = []

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 import httpx
 
 from fetcher.engine.attempts import Attempts, Meter, Paused
+from fetcher.engine.bodies import Spilling
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
 from fetcher.engine.journey import Journey
@@ -44,6 +45,7 @@ async def fetch_all(
     control: Control | None = None,
     left: Left | None = None,
     paused: Paused | None = None,
+    spilling: Spilling | None = None,
 ) -> AsyncIterator[Outcome]:
     """Fetch targets and yield one Outcome for each, in the order in which they finish.
 
@@ -53,15 +55,17 @@ async def fetch_all(
     as well.
     Once the ``control`` stops it, what is in flight has its outcomes, and nothing else; ``left`` hears of every other
     target that was taken from the source, with what was tried of it. ``paused`` hears of every Retry-After that is kept
-    for a whole host; of those that others keep the ``control`` is told.
+    for a whole host; of those that others keep the ``control`` is told. Large bodies go where ``spilling`` says, which
+    is to be left after the iterator; without it they are kept in memory.
 
     Whatever goes wrong with a target is its outcome. What the source raises goes through, after the outcomes of all
-    before it; RuntimeError only where a transport cancels the task that called it.
+    before it; SpillFailed where a large body has no room; RuntimeError only where a transport cancels the task that
+    called it.
     """
     own = open_transport(config, connections) if transport is None else None
     used = transport or own
     assert used is not None
-    runner = _Runner(targets, config, used, meter or Meter(), control or Control(), left, paused)
+    runner = _Runner(targets, config, used, meter or Meter(), control or Control(), left, paused, spilling)
     try:
         while (outcome := await runner.take()) is not None:
             yield outcome
@@ -83,13 +87,14 @@ class _Runner:
         control: Control,
         left: Left | None,
         paused: Paused | None,
+        spilling: Spilling | None,
     ) -> None:
         self._targets = targets
         self._config = config
         self._queues: HostQueues[Journey] = HostQueues(
             per_host=config.per_host, host_delay=config.host_delay, host_failures=config.host_failures
         )
-        self._attempts = Attempts(transport, config, self._queues, meter, paused)
+        self._attempts = Attempts(transport, config, self._queues, meter, paused, spilling)
         self._meter = meter
         self._left = left
         self._control = control

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.errors import ErrorKind
 
 Headers = tuple[tuple[str, str], ...]
@@ -127,8 +128,9 @@ class Target(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """The engine's final verdict on a target.
 
-    ``body`` is decoded content, None where there was no complete answer. ``started_at`` and ``finished_at`` are seconds
-    since the epoch; ``elapsed`` is the seconds between them, waits included.
+    ``body`` is decoded content, None where there was no complete answer; one that was spilled is closed by whoever
+    takes the outcome. ``started_at`` and ``finished_at`` are seconds since the epoch; ``elapsed`` is the seconds
+    between them, waits included.
     """
 
     target: Target
@@ -141,7 +143,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error_detail: str = ""
     http_status: int | None = None
     headers: Headers = ()
-    body: bytes | None = None
+    body: bytes | SpilledBody | None = None
     redirects: tuple[Redirect, ...] = ()
     attempts: tuple[Attempt, ...] = ()
 

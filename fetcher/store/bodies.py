@@ -6,13 +6,15 @@ import hashlib
 import os
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import msgspec
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import storages
 
+from fetcher.engine.bodies import PIECE, SpilledBody
 from fetcher.models import Body
-from fetcher.packing import pack
+from fetcher.packing import pack, pack_chunks
 from fetcher.store.sql import insert_new, lock_name, rows_among
 
 FOLDER = "bodies"
@@ -21,41 +23,77 @@ LARGE = 256 * 2**10
 """Bytes; several bodies above it are hashed and compressed side by side."""
 _WORTH_COMPRESSING = 128
 """Bytes; smaller bodies gain nothing."""
+_SAMPLE = 16 * 2**20
+"""Bytes; of a larger body that was spilled so many are compressed first, to see whether it is worth it."""
 _FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 
 class Content(msgspec.Struct):
-    """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried."""
+    """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried.
+
+    One that was spilled is compressed into a file of its own, which ``close`` removes.
+    """
 
     sha256: bytes
     size: int
-    content: bytes | None
+    content: bytes | SpilledBody | None
     encoding: str = ""
     file: str = ""
     packed: bool = False
+    made: SpilledBody | None = None
 
     def pack(self) -> None:
         """Compress the content where that makes it smaller, unless that was done."""
         if self.packed or self.content is None:
             return
         self.packed = True
+        if isinstance(self.content, SpilledBody):
+            if _shrinks(self.content):
+                self._pack_into_file(self.content)
+            return
         if self.size >= _WORTH_COMPRESSING and (found := pack(self.content)) is not None:
             self.encoding, self.content = "zstd", found
 
+    def _pack_into_file(self, body: SpilledBody) -> None:
+        self.made = body.beside()
+        self.made.write(pack_chunks(body.chunks()))
+        if len(self.made) < self.size:
+            self.encoding, self.content = "zstd", self.made
+        else:
+            self.close()
 
-def prepare(body: bytes, *, keep: bool = True, stored: Container[bytes] = ()) -> Content:
+    def close(self) -> None:
+        """Remove what compressing made."""
+        if self.made is not None:
+            self.made.close()
+
+
+def _shrinks(body: SpilledBody) -> bool:
+    """Whether the beginning of a body does: archives and films are not written a second time to find that out."""
+    if len(body) <= _SAMPLE:
+        return True
+    return sum(map(len, pack_chunks(islice(body.chunks(), _SAMPLE // PIECE)))) < _SAMPLE
+
+
+def prepare(body: bytes | SpilledBody, *, keep: bool = True, stored: Container[bytes] = ()) -> Content:
     """Hash a body and compress it; without ``keep`` the hash is all.
 
-    Those in ``stored`` (SHA-256) are not compressed: they are thought to be in the database already.
+    Those in ``stored`` (SHA-256) are not compressed: they are thought to be in the database already. Raises SpillFailed
+    where there is no room to compress a body that was spilled.
     """
-    content = Content(hashlib.sha256(body).digest(), len(body), body if keep else None)
+    sha256 = _digest(body) if isinstance(body, SpilledBody) else hashlib.sha256(body).digest()
+    content = Content(sha256, len(body), body if keep else None)
     if content.sha256 not in stored:
-        content.pack()
+        try:
+            content.pack()
+        except BaseException:
+            content.close()
+            raise
     return content
 
 
 def prepare_all(
-    bodies: Sequence[bytes | None], *, keep: bool = True, stored: Container[bytes] = ()
+    bodies: Sequence[bytes | SpilledBody | None], *, keep: bool = True, stored: Container[bytes] = ()
 ) -> list[Content | None]:
     """Do as ``prepare`` for each body, large ones side by side: neither hashing nor compressing holds the GIL."""
     large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
@@ -68,13 +106,24 @@ def prepare_all(
         found[place] = None if body is None else prepare(body, keep=keep, stored=stored)
 
     apart = frozenset(large)
-    with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
-        working = pool.map(fill, large)
-        for place in range(len(bodies)):
-            if place not in apart:
-                fill(place)
-        list(working)  # raises what went wrong there
+    try:
+        with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
+            working = pool.map(fill, large)
+            for place in range(len(bodies)):
+                if place not in apart:
+                    fill(place)
+            list(working)  # raises what went wrong there
+    except BaseException:
+        close_all(found)
+        raise
     return found
+
+
+def close_all(contents: Iterable[Content | None]) -> None:
+    """Remove what compressing made, once it is stored or given up."""
+    for content in contents:
+        if content is not None and content.made is not None:
+            content.close()
 
 
 def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: int) -> dict[bytes, int]:
@@ -92,6 +141,8 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
         if content.content is not None and len(content.content) > file_threshold:
             content.file = _save_file(content, storage)
             content.content = None
+        elif isinstance(content.content, SpilledBody):
+            content.content = content.content.read()
     new = insert_new(
         Body, _FIELDS, [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing]
     )
@@ -101,6 +152,11 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     if others := [content.sha256 for content in missing if content.sha256 not in new]:  # somebody else's, meanwhile
         known |= _stored(others)[0]
     return known
+
+
+def _digest(body: SpilledBody) -> bytes:
+    with body.open() as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _stored(shas: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
@@ -126,4 +182,7 @@ def _save_file(content: Content, alias: str) -> str:
     lock_name(name)  # until the row is committed: a file without a row is removed by pruning
     if storage.exists(path) and storage.size(path) == len(content.content):
         return path
-    return storage.save(path, ContentFile(content.content))
+    if not isinstance(content.content, SpilledBody):
+        return storage.save(path, ContentFile(content.content))
+    with content.content.open() as file:
+        return storage.save(path, File(file))

@@ -14,9 +14,9 @@ from fetcher.conf import Settings
 from fetcher.details import encode_detail
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Headers, Outcome, Status
-from fetcher.extraction import Extract
+from fetcher.extraction import Extract, is_json
 from fetcher.models import Body, Lane, Representation, Result
-from fetcher.store.bodies import Content, prepare_all, save_bodies
+from fetcher.store.bodies import Content, close_all, prepare_all, save_bodies
 from fetcher.store.leases import acquit
 from fetcher.store.shards import Place, Previous, mark_done
 from fetcher.store.sql import add_to_rows, for_database, insert_rows, keep_rows, rows_among
@@ -86,7 +86,8 @@ class Recorder:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
 
         Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection; the
-        results of a commit whose answer was lost then are new ones. Raises LaneLost.
+        results of a commit whose answer was lost then are new ones. Bodies that were spilled are left open. Raises
+        LaneLost, SpillFailed.
         """
         # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
         contents = prepare_all(
@@ -94,6 +95,14 @@ class Recorder:
             keep=self._keep_bodies,
             stored=self._known | _kept_before(outcomes),
         )
+        try:
+            return self._record(outcomes, contents, done)
+        finally:
+            close_all(contents)
+
+    def _record(
+        self, outcomes: Sequence[Outcome], contents: Sequence[Content | None], done: Sequence[int]
+    ) -> list[int]:
         # All that needs no database comes before the transaction, which should be short.
         found = [
             _Found(outcome, _place(outcome), content, encode_detail(outcome), *self._extracted(outcome))
@@ -194,6 +203,8 @@ def _with_stored_body(outcome: Outcome) -> Outcome:
     """Return a 304 with the body and type that it confirms, as far as they are stored; other outcomes as they are."""
     previous = _place(outcome).previous
     if outcome.status is not Status.NOT_MODIFIED or previous is None or not previous.kept:
+        return outcome
+    if not is_json(previous.content_type):  # a body in which nothing is looked for may be too large for memory
         return outcome
     try:
         body = read_body(Body.objects.get(pk=previous.body or 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_storage_that_does_not_exist_is_e002(settings: Settings) -> None:
 
     assert "attic" in found.msg
     assert "default" in found.hint
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a file"])
+def test_a_folder_for_large_bodies_that_is_none_is_e004(settings: Settings, tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "spill"
+    settings.FETCHER_SPILL_FOLDER = str(folder)
+    if kind == "a file":
+        folder.touch()
+    (found,) = [message for message in run_checks(tags=["fetcher"]) if message.id == "fetcher.E004"]
+
+    assert str(folder) in found.msg
+    assert found.hint
+
+
+def test_one_that_is_there_is_fine(settings: Settings, tmp_path: Path) -> None:
+    settings.FETCHER_SPILL_FOLDER = str(tmp_path)
+
+    assert run_checks(tags=["fetcher"]) == []
 
 
 @pytest.mark.parametrize(

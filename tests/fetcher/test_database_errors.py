@@ -15,6 +15,7 @@ from psycopg import errors
 
 from fetcher.database_errors import describe, passes
 from fetcher.disk import DiskNearlyFull
+from fetcher.engine.errors import SpillFailed
 from fetcher.store.record import LaneLost
 
 
@@ -134,6 +135,12 @@ class TestOthers:
         settings.MEDIA_ROOT = tmp_path
         told = describe(OSError(errno.ENOSPC, "No space left on device"))
         assert told == f"the disk of {tmp_path} is full: [Errno 28] No space left on device; make room there"
+
+    def test_a_body_that_could_not_be_spilled_says_it_itself(self, tmp_path):
+        error = SpillFailed(str(tmp_path), OSError(errno.ENOSPC, "No space left on device"))
+        assert describe(error) == str(error)
+        assert str(tmp_path) in str(error)
+        assert not passes(error)
 
     def test_what_is_nearly_full_says_it_itself(self, tmp_path):
         error = DiskNearlyFull(tmp_path, 60 * 2**20, 64 * 2**20)

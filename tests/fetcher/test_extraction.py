@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import suppress
 
 import pytest
@@ -9,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.types import Outcome, Status, Target
 from fetcher.extraction import parse_extract, read_content
 
 JSON = "application/json"
 
 
-def outcome(body: bytes | None, content_type: str = JSON) -> Outcome:
+def outcome(body: bytes | SpilledBody | None, content_type: str = JSON) -> Outcome:
     return Outcome(
         Target("https://a.example/", "a.example:443"), Status.SUCCEEDED, 0.0, 0.0, 0.0, "https://a.example/",
         headers=(("Content-Type", content_type),), body=body,
@@ -47,6 +49,17 @@ class TestExtract:
     def test_finds_only_what_every_database_can_store(self, expression, found):
         body = rb'{"a\u0000": ["\u0000b", 1, true, null, 0.5, "\\u0000"]}'
         assert parse_extract(expression)(outcome(body)) == found
+
+    def test_finds_the_same_in_a_body_that_was_spilled(self, tmp_path):
+        with contextlib.closing(SpilledBody(str(tmp_path))) as body:
+            body.write([b'{"args": ', b'{"a": [1, 2]}}'])
+            assert parse_extract("args.a[1]")(outcome(body)) == 2
+
+    def test_does_not_look_at_a_spilled_body_that_is_no_json(self, tmp_path):
+        with contextlib.closing(SpilledBody(str(tmp_path))) as body:
+            body.write([b"{}"])
+            body.close()
+            assert parse_extract("@")(outcome(body, "application/zip")) is None
 
     @pytest.mark.parametrize(("body", "content_type"), [(None, JSON), (b"[1", JSON), (b"{}", "text/html")])
     def test_finds_nothing_in_what_is_no_json(self, body, content_type):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetcher.packing import MAGIC, Damaged, pack, unpack, unpack_chunks
+from fetcher.packing import MAGIC, Damaged, pack, pack_chunks, unpack, unpack_chunks
 
 
 @given(st.binary(max_size=300).map(lambda part: part * 10))
@@ -31,6 +31,13 @@ def test_threads_pack_side_by_side():
     data = [(b"%d " % number) * 50_000 for number in range(20)]
     with ThreadPoolExecutor(4) as pool:
         assert list(map(unpack, pool.map(pack, data))) == data
+
+
+@given(st.lists(st.binary(max_size=300).map(lambda part: part * 10), max_size=20))
+def test_what_is_packed_bit_by_bit_comes_back(chunks):
+    packed = b"".join(pack_chunks(chunks))
+    assert packed.startswith(MAGIC)
+    assert unpack(packed) == b"".join(unpack_chunks(iter([packed]), 1000)) == b"".join(chunks)
 
 
 @given(st.integers(1, 50))

@@ -8,16 +8,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fetcher.bodies import read_body
 from fetcher.conf import fetcher_settings
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Target
 from fetcher.feed import LaneFeed
-from fetcher.models import Lane, Result
+from fetcher.models import Body, Lane, Result
 from fetcher.sink import Sink
 from fetcher.store import leases, runs
 from fetcher.store.record import Recorder
 from fetcher.writer import Writer
+from tests.support.descriptors import open_files, spilled
+from tests.support.outages import locked
 from tests.support.stored import outcome, plan
 
 CONFIG = FetchConfig()
@@ -42,7 +45,12 @@ class Saved:
         self.done += sum(tally.statuses.values())
 
 
-def sinking(run: int, use: Callable[[Sink, list[Target], Writer, int], Awaitable[None]], saved: Saved) -> None:
+def sinking(
+    run: int,
+    use: Callable[[Sink, list[Target], Writer, int], Awaitable[None]],
+    saved: Saved,
+    recorder: type[Recorder] = Recorder,
+) -> None:
     """Have a sink used, with the targets that its feed gave."""
 
     async def main() -> None:
@@ -51,7 +59,7 @@ def sinking(run: int, use: Callable[[Sink, list[Target], Writer, int], Awaitable
             feed = LaneFeed(run, worker, CONFIG, writer, runs.variant_of(CONFIG))
             feed.end_of_plan()
             targets = [target async for target in feed]
-            sink = Sink(Recorder(run, worker, fetcher_settings()), feed, writer, DiskWatch([], 0), saved)
+            sink = Sink(recorder(run, worker, fetcher_settings()), feed, writer, DiskWatch([], 0), saved)
             await use(sink, targets, writer, worker)
 
     asyncio.run(main())
@@ -99,3 +107,53 @@ def test_a_cancellation_waits_for_what_was_taken():
 
     sinking(run, use, saved)
     assert Result.objects.count() == 2
+
+
+class TestSpilledBodies:
+    def test_are_closed_once_they_are_recorded(self, tmp_path):
+        run, saved = plan("http://a.example/1", "http://a.example/2"), Saved()
+        content = b"line\n" * 2**18
+
+        async def use(sink: Sink, targets: list[Target], writer: Writer, worker: int) -> None:
+            async with sink:
+                for target in targets:
+                    await sink.add(outcome(target, body=spilled(tmp_path, content)))
+            assert open_files(tmp_path) == []
+            await writer(leases.let_go, worker)
+
+        sinking(run, use, saved)
+        assert [result.bytes for result in Result.objects.all()] == [len(content)] * 2
+        assert read_body(Body.objects.get()) == content
+
+    def test_are_closed_where_their_lane_was_lost(self, tmp_path):
+        run, saved, other = plan("http://a.example/1"), Saved(), leases.register_worker()
+
+        async def use(sink: Sink, targets: list[Target], writer: Writer, worker: int) -> None:
+            await writer(Lane.objects.update, worker=other)
+            async with sink:
+                await sink.add(outcome(targets[0], body=spilled(tmp_path, b"content")))
+            assert open_files(tmp_path) == []
+
+        sinking(run, use, saved)
+        assert not Result.objects.exists()
+
+    def test_stay_open_while_the_database_is_away(self, tmp_path):
+        """What failed is tried again with the same bodies."""
+        run, saved = plan("http://a.example/1"), Saved()
+
+        class OnceAway(Recorder):
+            away = iter([True, False])
+
+            def record(self, outcomes, *, done=()):
+                if next(self.away):
+                    raise locked()
+                return super().record(outcomes, done=done)
+
+        async def use(sink: Sink, targets: list[Target], writer: Writer, worker: int) -> None:
+            async with sink:
+                await sink.add(outcome(targets[0], body=spilled(tmp_path, b"content")))
+            assert open_files(tmp_path) == []
+            await writer(leases.let_go, worker)
+
+        sinking(run, use, saved, recorder=OnceAway)
+        assert read_body(Body.objects.get()) == b"content"

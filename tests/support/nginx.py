@@ -4,6 +4,7 @@
 ``/1k…``                  200 with 1,024 bytes
 ``/own…``                 200 with the path and 1,024 bytes of prose: a body of its own for each URL
 ``/100k…``                200 with 102,400 bytes
+``/files/NAME``           200 with a file that was put into the folder, as it is
 ``/delay…``               200 after 100 ms, without holding a worker
 ``/etag…``                200 with 1,024 bytes and an ETag, 304 where If-None-Match has it
 ``/headers…``             200 with the request's head, as it arrived
@@ -68,6 +69,7 @@ http {{
         root {directory};
         location /own {{ return 200 "$uri {prose}"; }}
         location /100k {{ try_files /100k.txt =404; }}
+        location /files/ {{ alias {directory}/; }}
         location /1k {{ return 200 "{kilobyte}"; }}
         location /etag {{
             if ($http_if_none_match = '"1"') {{ return 304; }}

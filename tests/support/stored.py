@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connections
 
 from fetcher.conf import fetcher_settings
+from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers, Outcome, Status, Target
 from fetcher.models import Lane
@@ -42,7 +43,9 @@ def open_targets(run: int, *, config: FetchConfig = CONFIG, conditional: bool = 
     return sorted(targets, key=lambda target: target.key.position)  # type: ignore[union-attr]
 
 
-def outcome(target: Target, *, body: bytes | None = b"content", headers: Headers = (), **values: Any) -> Outcome:
+def outcome(
+    target: Target, *, body: bytes | SpilledBody | None = b"content", headers: Headers = (), **values: Any
+) -> Outcome:
     """Return a success, unless ``values`` say otherwise."""
     return Outcome(**{
         "target": target, "status": Status.SUCCEEDED, "started_at": 1_700_000_000.0, "finished_at": 1_700_000_000.5,
