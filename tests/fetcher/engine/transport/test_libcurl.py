@@ -208,6 +208,18 @@ async def test_a_thousand_names_are_looked_up_once_each(serve: Serve) -> None:
     await transport.aclose()
 
 
+async def test_only_the_request_for_which_a_name_was_looked_up_has_a_time_for_it(serve: Serve) -> None:
+    server = await serve(ok())
+    transport = LibcurlTransport(LOOPBACK, Resolver(lambda host: ["127.0.0.1"]), TIMEOUTS, connections=8)
+    wires = [Wire(), Wire()]
+    for wire in wires:
+        request = httpx.Request("GET", server.url(host="a.invalid"), extensions={WIRE: wire})
+        assert (await fetch(transport, request))[0].status_code == 200
+
+    assert [wire.dns is not None for wire in wires] == [True, False]
+    await transport.aclose()
+
+
 @pytest.mark.parametrize("epoll", [pytest.param(True, id="epoll"), pytest.param(False, id="the loop's own")])
 async def test_sockets_are_watched_either_way(serve: Serve, epoll: bool) -> None:
     if epoll and not hasattr(select, "epoll"):

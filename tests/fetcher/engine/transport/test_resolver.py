@@ -1,6 +1,7 @@
 """Look-ups are shared, kept for a while, bounded, and never hold up anything else."""
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -35,6 +36,23 @@ async def test_answers_are_kept() -> None:
     assert await resolver.resolve("a.test") == ("192.0.2.1",)
     assert await resolver.resolve("a.test") == ("192.0.2.1",)
     assert script.asked == ["a.test"]
+    resolver.close()
+
+
+async def test_what_is_kept_is_known_without_waiting_as_one_object() -> None:
+    resolver = Resolver(Script(["192.0.2.1"]))
+    assert resolver.known("a.test") is None
+    found = await resolver.resolve("a.test")
+    assert resolver.known("a.test") is resolver.known("a.test") is found
+    resolver.close()
+
+
+@pytest.mark.parametrize(("answer", "ttl"), [(["192.0.2.1"], 0), (socket.gaierror(socket.EAI_NONAME, ""), 30)])
+async def test_neither_what_is_over_nor_a_failure_is_known(answer: list[str] | Exception, ttl: float) -> None:
+    resolver = Resolver(Script(answer), ttl=ttl)
+    with contextlib.suppress(NameResolutionError):
+        await resolver.resolve("a.test")
+    assert resolver.known("a.test") is None
     resolver.close()
 
 
