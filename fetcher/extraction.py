@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,10 @@ def parse_extract(text: str) -> Extract:
     if len(text) > MAX_EXPRESSION:
         raise ValueError(f"must be at most {MAX_EXPRESSION} characters long, not {len(text)}")
     try:
-        expression = jmespath.compile(text)
+        with warnings.catch_warnings():
+            # A literal that is no JSON (`a`) is a string: jmespath's older syntax, which it may drop one day.
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            expression = jmespath.compile(text)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except (JMESPathError, ValueError) as exc:
