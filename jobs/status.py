@@ -149,11 +149,12 @@ def _clusters(now: datetime) -> Iterator[ClusterItem]:
 
 def _workers(now: datetime) -> Iterator[WorkerItem]:
     ended = set(Worker.objects.ended())
-    # Without a lane, and with a lease that is over, it is nothing any more but a row.
+    # One that is gone is nothing any more but a row, unless it holds lanes of a run that goes on.
+    going = set(Run.objects.alive(now).values_list("id", flat=True))
     lanes = dict(Worker.objects.values_list("id").annotate(Count("lanes")))
     for row in Worker.objects.order_by("hostname", "pid"):
         gone = row.pk in ended or row.expires_at <= now
-        if lanes.get(row.pk) or not gone:
+        if not gone or (lanes.get(row.pk) and row.run_id in going):
             yield WorkerItem(
                 machine=row.hostname,
                 pid=row.pid,

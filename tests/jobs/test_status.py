@@ -13,7 +13,7 @@ from django_q.models import Schedule as Alarm
 from django_q.tasks import async_task
 
 from fetcher.machine import this_process
-from fetcher.models import Lane, Run, Worker
+from fetcher.models import Lane, Run, RunState, Worker
 from fetcher.store import cluster, leases
 from jobs import timers
 from jobs.models import Cluster
@@ -163,6 +163,16 @@ class TestProblem:
         (line,) = problems()
         assert ("has ended" if ended else "was over 75 s ago") in line
         assert f"holds lanes of run {run} (1)" in line
+
+    @pytest.mark.parametrize("over", [RunState.COMPLETED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.RUNNING])
+    def test_a_lease_of_a_run_that_does_not_go_on_is_none(self, healthy, over):
+        run = plan("http://a/1")  # a command's, and left where it is still said to be running
+        leases.lease_lanes(run, leases.register_worker(run))
+        Worker.objects.update(process_started=1)
+        Run.objects.update(state=over)
+
+        status = cluster_status()
+        assert (status.problems, list(status.workers)) == ([], [])
 
     def test_a_run_that_nobody_works_on(self, healthy):
         run = plan("http://a/1")

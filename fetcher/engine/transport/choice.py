@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import httpx
 
@@ -53,6 +54,13 @@ def choose_transport(options: ConnectionOptions | None = None) -> Choice:
     return Choice("h11", _H11, problem, is_fallback=True)
 
 
+_CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+_LACKING = {
+    _CERTIFICATE: "it holds no certificate in PEM",
+    _KEY: "it holds no private key in PEM; FETCHER_CLIENT_KEY names the file that does",
+}
+
+
 def open_transport(config: FetchConfig, options: ConnectionOptions | None = None) -> httpx.AsyncBaseTransport:
     """Return a transport for ``config``. To be called, used and closed inside one event loop. Raises ConfigError."""
     options = options or ConnectionOptions()
@@ -70,19 +78,33 @@ def open_transport(config: FetchConfig, options: ConnectionOptions | None = None
 
 def check_files(options: ConnectionOptions) -> None:
     """Refuse certificate files that cannot be used. Raises ConfigError, which names the option and the file."""
-    _read("ca_file", options.ca_file, lambda: ssl.create_default_context(cafile=options.ca_file))
-    _read("client_key" if options.client_key else "client_cert", options.client_key or options.client_cert,
-          lambda: _context(options.ca_file, options.client_cert, options.client_key))  # fmt: skip
+    certificate, key = options.client_cert, options.client_key
+    _read("ca_file", options.ca_file, b"", lambda: ssl.create_default_context(cafile=options.ca_file))
+    _read("client_cert", certificate, _CERTIFICATE, lambda: None)
+    _read("client_key" if key else "client_cert", key or certificate, _KEY,
+          lambda: _context(options.ca_file, certificate, key))  # fmt: skip
 
 
-def _read(name: str, path: str, load: Callable[[], object]) -> None:
+def _read(name: str, path: str, mark: bytes, load: Callable[[], object]) -> None:
+    """See whether a PEM file has what it is for, by its ``mark``, and can be loaded. Raises ConfigError."""
     if not path:
         return
+    reason = ""
     try:
-        load()
-    except OSError as exc:  # an SSLError is one
-        reason = exc.strerror if not isinstance(exc, ssl.SSLError) else "it holds no usable PEM data"
-        raise ConfigError(name, f"{path} cannot be used: {reason}") from None
+        content = Path(path).read_bytes()
+        if mark not in content:
+            reason = _LACKING[mark]
+        elif mark == _KEY and b"ENCRYPTED" in content:  # OpenSSL would ask for the password
+            reason = "its private key is encrypted, and nobody is there to be asked for the password"
+        else:
+            load()
+    except ssl.SSLError as exc:
+        mismatch = exc.reason == "KEY_VALUES_MISMATCH"
+        reason = "it is not the key of that certificate" if mismatch else "it holds no usable PEM data"
+    except OSError as exc:
+        reason = str(exc.strerror)
+    if reason:
+        raise ConfigError(name, f"{path} cannot be used: {reason}")
 
 
 def _refuse_what_h11_lacks(options: ConnectionOptions, why: str) -> None:

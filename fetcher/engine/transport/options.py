@@ -44,7 +44,7 @@ class ConnectionOptions:
         if not isinstance(self.http2, bool):
             raise ConfigError("http2", f"must be true or false, not {self.http2!r}")
         if self.client_key and not self.client_cert:
-            raise ConfigError("client_key", "is the key of a certificate, and client_cert names none")
+            raise ConfigError("client_key", "is the key of a certificate; name that with FETCHER_CLIENT_CERT")
         if self.proxy:
             _check_proxy(self.proxy)
 

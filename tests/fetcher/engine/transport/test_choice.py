@@ -82,6 +82,11 @@ class TestTheChoice:
         await transport.aclose()
 
 
+NO_KEY = "it holds no private key in PEM; FETCHER_CLIENT_KEY names the file that does"
+NOT_ITS = "it is not the key of that certificate"
+LOCKED = "its private key is encrypted, and nobody is there to be asked for the password"
+
+
 class TestFiles:
     def test_that_are_there_and_readable_are_taken(self, tmp_path: Path) -> None:
         authority = trustme.CA()
@@ -90,26 +95,42 @@ class TestFiles:
         check_files(ConnectionOptions(ca_file=str(tmp_path / "ca.pem"), client_cert=str(tmp_path / "me.pem")))
 
     @pytest.mark.parametrize(
-        ("options", "name"),
+        ("options", "name", "file", "reason"),
         [
-            ({"ca_file": "{}"}, "ca_file"),
-            ({"client_cert": "{}"}, "client_cert"),
-            ({"client_cert": "{}", "client_key": "{}"}, "client_key"),
+            ({"ca_file": "none"}, "ca_file", "none", "No such file or directory"),
+            ({"ca_file": "junk"}, "ca_file", "junk", "it holds no usable PEM data"),
+            ({"client_cert": "none"}, "client_cert", "none", "No such file or directory"),
+            ({"client_cert": "junk"}, "client_cert", "junk", "it holds no certificate in PEM"),
+            ({"client_cert": "key"}, "client_cert", "key", "it holds no certificate in PEM"),
+            ({"client_cert": "half"}, "client_cert", "half", "it holds no usable PEM data"),
+            ({"client_cert": "cert"}, "client_cert", "cert", NO_KEY),
+            ({"client_cert": "cert", "client_key": "none"}, "client_key", "none", "No such file or directory"),
+            ({"client_cert": "cert", "client_key": "junk"}, "client_key", "junk", NO_KEY),
+            (
+                {"client_cert": "cert", "client_key": "other"},
+                "client_key",
+                "other",
+                NOT_ITS,
+            ),
+            ({"client_cert": "cert", "client_key": "locked"}, "client_key", "locked", LOCKED),
         ],
     )
-    @pytest.mark.parametrize(
-        ("content", "reason"),
-        [(None, "No such file or directory"), ("no certificate", "it holds no usable PEM data")],
-    )
     def test_that_cannot_be_used_are_named(
-        self, tmp_path: Path, options: dict[str, str], name: str, content: str | None, reason: str
+        self, tmp_path: Path, options: dict[str, str], name: str, file: str, reason: str
     ) -> None:
-        path = tmp_path / "file.pem"
-        if content is not None:
-            path.write_text(content)
+        authority = trustme.CA()
+        issued = authority.issue_cert("me")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / "cert")
+        issued.private_key_pem.write_to_path(tmp_path / "key")
+        authority.issue_cert("other").private_key_pem.write_to_path(tmp_path / "other")
+        (tmp_path / "junk").write_text("no certificate")
+        (tmp_path / "half").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----BEGIN PRIVATE KEY-----\n")
+        (tmp_path / "locked").write_text(
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+        )
         with pytest.raises(ConfigError) as caught:
-            check_files(ConnectionOptions(**{key: text.format(path) for key, text in options.items()}))
-        assert (caught.value.name, str(caught.value)) == (name, f"{path} cannot be used: {reason}")
+            check_files(ConnectionOptions(**{key: str(tmp_path / text) for key, text in options.items()}))
+        assert (caught.value.name, str(caught.value)) == (name, f"{tmp_path / file} cannot be used: {reason}")
 
 
 def test_a_proxy_with_a_mistake_is_not_repeated() -> None:
