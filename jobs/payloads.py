@@ -23,7 +23,7 @@ LAST_FIRINGS = 10
 class ScheduleItem(msgspec.Struct, frozen=True):
     """When a job is due. ``kind`` is every, daily, weekly or cron; what it does not need is null.
 
-    ``every_minutes`` is counted from midnight UTC; ``at`` is HH:MM; ``weekday`` is 0 on Mondays.
+    ``every_minutes`` is counted from 1970 in UTC; ``at`` is HH:MM; ``weekday`` is 0 on Mondays.
     """
 
     kind: str

@@ -29,7 +29,7 @@ def add_schedule_options(parser: CommandParser) -> None:
         "--every",
         metavar="INTERVAL",
         type=checked_value(parse_every),
-        help="15m, 2h or 1d, counted from midnight UTC: every 15m is at the quarters of an hour",
+        help="15m, 2h or 1d, counted from 1970 in UTC: every 15m is at the quarters of an hour",
     )
     group.add_argument("--daily", metavar="HH:MM", type=checked_value(parse_at), help="each day at this time")
     group.add_argument(
