@@ -38,7 +38,8 @@ _HINTS = {
     "where the redirect itself is the result.",
     ErrorKind.DNS: "The name could not be looked up: check its spelling, and the name server of this machine.",
     ErrorKind.CONNECT: "Nothing accepted the connection: check the port, and whether the server is up.",
-    ErrorKind.TLS: "Look at the certificate: its host name, its dates, and who signed it.",
+    ErrorKind.TLS: "Look at the certificate: its host name, its dates, and who signed it (an authority of your own: "
+    "FETCHER_CA_FILE).",
     ErrorKind.PROTOCOL: "The server broke off or sent what is no HTTP: try again later, or with fewer at once "
     "(--per-host 1).",
     ErrorKind.DECODING: "The server's Content-Encoding does not fit what it sent; the curl line below asks for none.",

@@ -188,6 +188,8 @@ def _next_steps(run: int, state: str, progress: Progress, command: str) -> Table
     base = f"http://127.0.0.1:8000/api/v1/runs/{run}/results/"
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("Read as JSON", f"{command} serve, then {base}")
+    if state == RunState.INTERRUPTED:
+        table.add_row("Go on", f"{command} fetch_urls --resume {run}")
     if progress.failed:
         table.add_row("What failed", f"{base}?status=failed")
         if state in _OVER:

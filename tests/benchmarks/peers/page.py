@@ -111,6 +111,11 @@ def _figures(found: Sequence[Row], *, goals: bool) -> str:
     return _table(header, cells)
 
 
+def _connections(reports: Sequence[Report]) -> str:
+    counted = statistics.median(report.connections for report in reports)
+    return f"{counted:,.0f}" if counted else ""
+
+
 def _workload(workload: Workload, found: dict[str, Measured], note: str = "") -> str:
     columns: list[tuple[str, Callable[[Sequence[Report]], str]]] = [
         ("URLs", lambda reports: f"{reports[0].answers:,}"),
@@ -119,7 +124,7 @@ def _workload(workload: Workload, found: dict[str, Measured], note: str = "") ->
     ]
     reports = [report for measured in found.values() for report in measured.reports]
     if any(report.connections for report in reports):
-        columns.append(("connections", lambda reports: f"{statistics.median(r.connections for r in reports):,.0f}"))
+        columns.append(("connections", _connections))
     if any(report.peak for report in reports):
         columns.append(("memory above idle, MiB", _memory))
     if any(report.whole for report in reports):

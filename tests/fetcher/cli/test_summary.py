@@ -89,6 +89,10 @@ class TestSummary:
     def test_does_not_say_so_of_a_run_that_is_not_over(self):
         assert "Try again" not in summary(failed(ErrorKind.DNS), over=False)
 
+    def test_says_how_to_go_on_with_a_run_that_was_left(self):
+        assert re.search(r"Go on +.*manage.py fetch_urls --resume (\d+)\n", summary({}, over=False))
+        assert "Go on" not in summary({})
+
     def test_compares_hosts_only_where_there_are_several(self):
         assert "Slowest hosts" in summary({}, {})
         assert "Slowest hosts" not in summary({}, {}, host="http://h.example/{}")
