@@ -12,6 +12,7 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 
 import django
 import msgspec
@@ -38,6 +39,8 @@ from fetcher.writer import Writer
 
 _SAVING = 0.3
 """Seconds of the grace period that are left for saving."""
+_PIPE = 4096
+"""Bytes that are read at once."""
 _REPORT_EVERY = 1.0
 """Seconds between reports of a worker that saves nothing."""
 
@@ -53,6 +56,7 @@ class Worker:
         self._planned = asyncio.Event()
         self._work: asyncio.Future[None] | None = None
         self._code = 0
+        self._over = False
 
     async def live(self) -> int:
         """Work until the run is done or it is stopped; return the exit code."""
@@ -75,10 +79,13 @@ class Worker:
                     saved=self._report,
                 )
                 self._work = asyncio.ensure_future(execution.work(self._wait_for_plan))
-                async with background(self._listen()), background(self._keep_reporting(writer)):
+                threading.Thread(target=self._listen, args=[asyncio.get_running_loop()], daemon=True).start()
+                async with background(self._keep_reporting(writer)):
                     with contextlib.suppress(asyncio.CancelledError):
                         await self._work
+                self._over = True
             except BaseException:
+                self._over = True
                 writer.hurry()
                 with contextlib.suppress(DatabaseError, InterfaceError):  # what came first is what is told
                     await asyncio.shield(writer(leases.let_go, worker))
@@ -90,16 +97,25 @@ class Worker:
         await self._planned.wait()
         feed.end_of_plan()
 
-    async def _listen(self) -> None:
-        """Do what the command says; when it is gone, end."""
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            if line == PLANNED:
-                self._planned.set()
-            elif line == STOP:
-                self._stop()
-        os._exit(1)  # nothing that is recorded is lost, and nobody has to wait for this process to be gone
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hear what the command says; when it is gone, end. In a thread, so that a busy loop delays neither.
+
+        A worker that went on for a moment could take what the command had in flight, and end with it all the same.
+        """
+        rest = b""
+        while data := os.read(sys.stdin.fileno(), _PIPE):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(self._obey, line + b"\n")
+        if not self._over:
+            os._exit(1)  # nothing that is recorded is lost, and nobody has to wait for this process to be gone
+
+    def _obey(self, line: bytes) -> None:
+        if line == PLANNED:
+            self._planned.set()
+        elif line == STOP:
+            self._stop()
 
     def _terminate(self) -> None:
         self._code = 128 + signal.SIGTERM
