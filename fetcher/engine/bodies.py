@@ -52,7 +52,7 @@ class SpilledBody:
             raise ValueError("the body is closed")
         try:
             if self._file is None:  # not before: making a file may take as long as writing to it
-                self._file = tempfile.TemporaryFile(buffering=0, prefix="trawl-", dir=self._folder)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(buffering=0, prefix="trawl-", dir=self._folder)  # noqa: SIM115 - closed by close
             for piece in pieces:
                 left = memoryview(piece)
                 while left:
