@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from io import FileIO
+from threading import Lock
 
 from fetcher.engine.errors import SpillFailed
 
@@ -26,7 +27,7 @@ class SpilledBody:
     Written first and read then, as often as it takes, by one thread at a time. ``closed`` hears when it is closed.
     """
 
-    __slots__ = ("_closed", "_file", "_folder", "_open", "_size", "writing")
+    __slots__ = ("_closed", "_closing", "_file", "_folder", "_open", "_size", "writing")
 
     def __init__(
         self, folder: str | None = None, *, closed: Callable[[SpilledBody], object] = lambda body: None
@@ -35,6 +36,7 @@ class SpilledBody:
         """What writes to it in another thread, or did."""
         self._folder = folder
         self._closed = closed
+        self._closing = Lock()
         self._file: FileIO | None = None
         self._open = True
         self._size = 0
@@ -83,12 +85,18 @@ class SpilledBody:
         return b"".join(self.chunks())
 
     def close(self) -> None:
-        """Remove the file, once what writes to it has ended. Its length stays known. May be called again."""
+        """Remove the file once no write to it is running. Its length stays known. May be called again, by any thread.
+
+        Returns only when the file is closed, even if another thread began to close it.
+        """
         if self.writing is not None:
             wait([self.writing])  # or it might write to whatever has the descriptor next
-        self._open = False
-        if self._file is not None:
-            self._file.close()
+        # FileIO.close marks the file as closed before the system call, which takes long for a large file: a second
+        # caller would return while the descriptor is still open.
+        with self._closing:
+            self._open = False
+            if self._file is not None:
+                self._file.close()
         self._closed(self)
 
 

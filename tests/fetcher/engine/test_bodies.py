@@ -75,6 +75,21 @@ class TestSpilledBody:
         assert body.writing.exception() is None
         assert open_files(tmp_path) == []
 
+    def test_second_close_returns_only_after_the_file_is_closed(self, tmp_path: Path) -> None:
+        """Giving back a large file takes the system a moment, in which another thread may close it as well."""
+        with ThreadPoolExecutor(2) as threads:
+            for _ in range(40):
+                body = SpilledBody(str(tmp_path))
+                body.write([bytes(2**20)] * 32)
+                together = threading.Barrier(2)
+
+                def close(body: SpilledBody = body, together: threading.Barrier = together) -> list[str]:
+                    together.wait(10)
+                    body.close()
+                    return open_files(tmp_path)
+
+                assert [closing.result(10) for closing in [threads.submit(close), threads.submit(close)]] == [[], []]
+
 
 class TestFailures:
     def test_a_folder_that_is_not_there_is_named_with_what_to_do(self, tmp_path: Path) -> None:
