@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long cluster cluster-long check fix bench bench-parts \
+.PHONY: help install demo serve test test-sqlite test-postgres crash crash-long cluster cluster-long hostile check fix bench bench-parts \
 	bench-million clean
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test      run the tests, on SQLite and on PostgreSQL where one answers"
 	@echo "make crash     kill real runs, 20 times, and check that nothing is lost (make crash-long: 240 times)"
 	@echo "make cluster   drain runs with two real clusters, kill some, restart Redis (make cluster-long: 20 times each)"
+	@echo "make hostile   fetch every hostile reply by itself and fifty at once, and 20,000 random answers (10 minutes)"
 	@echo "make check     lint, types and import contracts"
 	@echo "make fix       format, and mend what can be mended"
 	@echo "make bench     compare with curl, aiohttp, Scrapy and others, within 20 minutes; writes docs/benchmarks.md and .png"
@@ -70,6 +71,12 @@ cluster: $(VENV)/.test
 
 cluster-long: $(VENV)/.test
 	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.cluster --long $(CLUSTER)
+
+# Once more than make test does: fifty at once, and 20,000 random answers for each database.
+hostile: $(VENV)/.test
+	TRAWL_FUZZ_ANSWERS=20000 $(BIN)/python -m pytest --timeout 1800 $(HOSTILE) tests/hostile tests/hostile/fifty_at_once.py
+	DATABASE_URL=$(TEST_POSTGRES_URL) TRAWL_FUZZ_ANSWERS=20000 $(BIN)/python -m pytest --timeout 1800 $(HOSTILE) \
+		tests/hostile/test_fuzz.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
