@@ -17,7 +17,6 @@ from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.engine.transport.http import HttpTransport, verifying_context
 from fetcher.engine.transport.network import Dialler
 from fetcher.engine.transport.options import ConnectionOptions
-from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.resolver import Resolver
 
 _H11 = f"h11 {version('h11')}"
@@ -73,7 +72,7 @@ def open_transport(config: FetchConfig, options: ConnectionOptions | None = None
 
         return LibcurlTransport(policy, resolver, timeouts, connections=_KEPT * config.concurrency, options=options)
     context = _context(options.ca_file, options.client_cert, options.client_key)
-    return HttpTransport(Dialler(policy, resolver, context), IdlePool(config.concurrency), timeouts)
+    return HttpTransport(Dialler(policy, resolver, context), timeouts, connections=config.concurrency)
 
 
 def check_files(options: ConnectionOptions) -> None:

@@ -12,11 +12,12 @@ import re
 import ssl
 
 import h11
+import httpcore
 import httpx
 
 from fetcher.engine.errors import TlsError
 
-FOREIGN = (OSError, EOFError, RuntimeError, ValueError, h11.ProtocolError)
+FOREIGN = (OSError, EOFError, RuntimeError, ValueError, h11.ProtocolError, httpcore.LocalProtocolError)
 """What sockets, TLS, the event loop and the parser may raise."""
 
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
@@ -54,10 +55,10 @@ def tls_failure(exc: Exception, host: str) -> httpx.TransportError:
             return TlsError(f"certificate verify failed: {_words(exc)}", permanent=True)
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
             return TlsError(f"{host} does not speak TLS at this port", permanent=False)
+        case ssl.SSLEOFError() | ConnectionError():
+            return TlsError(f"{host} closed the connection during the TLS handshake", permanent=False)
         case ssl.SSLError():
             return TlsError(f"TLS handshake failed: {_words(exc)}", permanent=False)
-        case EOFError() | ConnectionError():
-            return TlsError(f"{host} closed the connection during the TLS handshake", permanent=False)
         case _:
             return TlsError(f"TLS handshake failed: {_words(exc)}", permanent=False)
 
@@ -69,8 +70,10 @@ def exchange_failure(exc: Exception) -> httpx.TransportError:
             return exc
         case h11.RemoteProtocolError():
             return httpx.RemoteProtocolError(_protocol(str(exc)))
-        case h11.LocalProtocolError():
+        case h11.LocalProtocolError() | httpcore.LocalProtocolError():
             return httpx.LocalProtocolError(f"the request cannot be sent: {_short(str(exc))}")
+        case ssl.SSLEOFError():  # whoever closes cuts the body where he likes
+            return httpx.RemoteProtocolError("the server closed the connection in the middle of the body")
         case ssl.SSLError():
             return httpx.ReadError(f"the TLS connection broke: {_words(exc)}")
         case EOFError():

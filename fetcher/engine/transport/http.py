@@ -1,61 +1,71 @@
-"""From an httpx.Request to an httpx.Response whose stream is raw bytes."""
+"""From an httpx.Request to an httpx.Response through httpcore, the library below httpx."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import certifi
+import httpcore
 import httpx
 
 from fetcher.engine.transport.failures import FOREIGN, ClosedBeforeAnswer, exchange_failure
-from fetcher.engine.transport.http1 import Connection, Timeouts
+from fetcher.engine.transport.http1 import Connection, Pace
+from fetcher.engine.transport.messages import PreparedRequest
 from fetcher.engine.transport.network import Dialler
 from fetcher.engine.transport.pool import IdlePool, Origin
 from fetcher.engine.transport.wire import WIRE, Wire
 
 _PORTS = {"http": 80, "https": 443}
-_SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, section 9.2.1
+_IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}  # RFC 9110, section 9.2.2
+_IDLE_SECONDS = 30.0
+
+Timeouts = Mapping[str, float | None]
 
 
 class HttpTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 without cookies, proxies, redirects, decoding or anything from the environment.
 
-    ``timeouts`` are seconds by phase (``connect``, ``read``, ``write``) for requests that carry none of their own.
-    Raises only httpx.TransportError and its children. Belongs to one event loop.
+    ``timeouts`` are seconds by phase (``connect``, ``read``, ``write``) for requests that carry none of their own;
+    ``connections`` is how many idle ones are kept. Raises only httpx.TransportError and its children. Belongs to one
+    event loop.
     """
 
-    def __init__(self, dialler: Dialler, idle: IdlePool, timeouts: Timeouts) -> None:
+    def __init__(self, dialler: Dialler, timeouts: Timeouts, *, connections: int = 100) -> None:
         self._dialler = dialler
-        self._idle = idle
         self._timeouts = timeouts
+        self._idle = IdlePool(connections)
         self._active: set[Connection] = set()
+        self._pace = Pace()
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return the answer as soon as its head is here.
 
-        A Wire in the extension ``trawl.wire`` is filled on the way. A safe request that finds its kept-alive
-        connection closed before one byte of the answer is sent once more, on a new one (RFC 9112, section 9.3.1).
+        A Wire in the extension ``trawl.wire`` is filled on the way. A request whose kept connection ends before one
+        byte of the answer is sent once more, on a new connection, if its method is idempotent (RFC 9110, section 9.2.2)
+        or the server cannot have received all of it.
         """
         wire = request.extensions.get(WIRE) or Wire()
         timeouts = request.extensions.get("timeout") or self._timeouts
-        origin = _origin(request.url)
+        origin, sent = _translated(request, timeouts)
         kept = self._idle.take(origin)
         if kept is not None:
             wire.reused, wire.address = True, kept.stream.address
             try:
-                return await self._exchange(kept, origin, request, timeouts, wire)
+                return await self._exchange(kept, origin, sent, wire)
             except ClosedBeforeAnswer:
-                if request.method.upper() not in _SAFE or not isinstance(request.stream, httpx.ByteStream):
+                unrepeatable = kept.has_sent_all and request.method.upper() not in _IDEMPOTENT
+                if unrepeatable or not isinstance(request.stream, httpx.ByteStream):
                     raise
                 wire.reused, wire.address = False, None
         stream = await self._dialler.dial(*origin, timeouts.get("connect"), wire)
         if self._closed:
             stream.close()
             raise httpx.ConnectError("the transport is closed")
-        return await self._exchange(Connection(stream), origin, request, timeouts, wire)
+        connection = Connection(sent.url.origin, stream, _IDLE_SECONDS, self._pace)
+        return await self._exchange(connection, origin, sent, wire)
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""
@@ -63,95 +73,89 @@ class HttpTransport(httpx.AsyncBaseTransport):
         self._idle.close()
         self._dialler.close()
         for connection in list(self._active):
-            connection.close()
-        # The loop closes the sockets at its next turn.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+            connection.stream.close()
 
     async def _exchange(
-        self, connection: Connection, origin: Origin, request: httpx.Request, timeouts: Timeouts, wire: Wire
+        self, connection: Connection, origin: Origin, sent: httpcore.Request, wire: Wire
     ) -> httpx.Response:
+        before = connection.stream.received
         self._active.add(connection)
         try:
-            head = await connection.exchange(request, timeouts)
+            response = await connection.handle_async_request(sent)
         except FOREIGN as exc:
-            self._drop(connection)
+            self.release(connection, origin)
+            if connection.stream.received == before and isinstance(exc, (OSError, EOFError)):
+                raise ClosedBeforeAnswer("the server closed the connection before answering") from exc
             raise exchange_failure(exc) from exc
         except BaseException:
-            self._drop(connection)
+            self.release(connection, origin)
             raise
-        version = b"HTTP/" + head.http_version
+        version: bytes = response.extensions["http_version"]
         wire.http_version = version.decode("ascii")
         return httpx.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
-            stream=_Body(self, connection, origin, timeouts),
-            extensions={"http_version": version, "reason_phrase": head.reason},
+            response.status,
+            headers=response.headers,
+            stream=_Body(self, response, connection, origin),
+            extensions={"http_version": version, "reason_phrase": response.extensions["reason_phrase"]},
         )
 
-    def _drop(self, connection: Connection) -> None:
-        self._active.discard(connection)
-        connection.close()
-
-    def _keep(self, connection: Connection, origin: Origin) -> None:
-        self._active.discard(connection)
-        if not self._closed and connection.renew():
-            self._idle.put(origin, connection)
-        else:
-            connection.close()
+    def release(self, connection: Connection, origin: Origin) -> None:
+        """Keep a connection that its answer left idle, close any other."""
+        if connection in self._active:
+            self._active.remove(connection)
+            if connection.is_idle() and not self._closed:
+                self._idle.put(origin, connection)
+            else:
+                connection.stream.close()
 
 
 class _Body(httpx.AsyncByteStream):
     """The raw body. Read to its end the connection is kept, closed early it is closed."""
 
-    def __init__(self, transport: HttpTransport, connection: Connection, origin: Origin, timeouts: Timeouts) -> None:
+    def __init__(
+        self, transport: HttpTransport, response: httpcore.Response, connection: Connection, origin: Origin
+    ) -> None:
         self._transport = transport
+        self._response = response
         self._connection = connection
         self._origin = origin
-        self._timeouts = timeouts
-        self._over = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            # Once it is over, the connection may already serve another request.
-            while not self._over and (chunk := await self._connection.read_body(self._timeouts)):
+            async for chunk in self._response.aiter_stream():
                 yield chunk
         except FOREIGN as exc:
-            self._give_up()
             raise exchange_failure(exc) from exc
-        except BaseException:
-            self._give_up()
-            raise
-        self._hand_back()
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
-        if self._over:
-            return
-        # A short body that is already here, or none at all, need not cost the connection.
-        try:
-            self._connection.skip()
-        except FOREIGN:
-            self._give_up()
-        else:
-            self._hand_back()
-
-    def _hand_back(self) -> None:
-        if not self._over:
-            self._over = True
-            self._transport._keep(self._connection, self._origin)
-
-    def _give_up(self) -> None:
-        if not self._over:
-            self._over = True
-            self._transport._drop(self._connection)
+        await self._response.aclose()
+        self._transport.release(self._connection, self._origin)
 
 
-def _origin(url: httpx.URL) -> Origin:
+def _translated(request: httpx.Request, timeouts: Timeouts) -> tuple[Origin, httpcore.Request]:
+    """Return where a request goes and what httpcore sends. A prepared one's target is sent as it was given."""
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
+    url = request.url
     if url.scheme not in _PORTS:
         raise httpx.UnsupportedProtocol(f"only http and https can be fetched, not {url.scheme or 'no scheme'}")
     if not url.host:
         raise httpx.UnsupportedProtocol("the URL has no host")
-    return url.scheme, url.raw_host.decode("ascii").strip("[]").lower(), url.port or _PORTS[url.scheme]
+    target = url.raw_path
+    if isinstance(request, PreparedRequest):
+        target = b"/" + request.target.href.encode("ascii").split(b"/", 3)[3]
+    host, port = url.raw_host.decode("ascii").strip("[]").lower(), url.port or _PORTS[url.scheme]
+    place = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=port, target=target)
+    sent = httpcore.Request(
+        request.method,
+        place,
+        headers=request.headers.raw,
+        content=request.stream,
+        extensions={"timeout": timeouts},
+    )
+    return (url.scheme, host, port), sent
 
 
 def verifying_context(ca_file: str | None = None) -> ssl.SSLContext:

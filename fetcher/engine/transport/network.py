@@ -26,7 +26,6 @@ from fetcher.engine.transport.stream import Stream
 from fetcher.engine.transport.wire import Wire
 
 _HEAD_START = 0.25  # seconds before the next address is tried beside the last one (RFC 8305, section 5)
-_NEVER = 86_400.0
 _TRIED = 8  # addresses at most, of what may be hundreds
 
 
@@ -44,19 +43,24 @@ class Dialler:
         Of a name's addresses those that the policy refuses are left out. Raises BlockedAddress where none is left,
         NameResolutionError, TlsError, httpx.ConnectError and httpx.ConnectTimeout.
         """
+        stream = None
         try:
             async with asyncio.timeout(timeout):
                 with _clock(wire, "dns", when=not is_literal(host)):
                     addresses = await self._allowed(host, port)
                 with _clock(wire, "connect"):
-                    stream = await _open(*await _first_connected(addresses, port))
+                    stream = Stream(*await _first_connected(addresses, port))
                 wire.address = stream.address
                 if scheme == "https":
                     with _clock(wire, "tls"):
                         await self._secure(stream, host)
                 return stream
-        except TimeoutError:
-            raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
+        except BaseException as exc:
+            if stream is not None:
+                stream.close()
+            if isinstance(exc, TimeoutError):
+                raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
+            raise
 
     def close(self) -> None:
         """Let the resolver's threads end."""
@@ -67,45 +71,10 @@ class Dialler:
         return allowed_addresses(self._policy, host, found, port)
 
     async def _secure(self, stream: Stream, host: str) -> None:
-        # In two steps, the plain connection first: cancelled early, a loop that does both at once forgets the socket.
-        loop = asyncio.get_running_loop()
-        plain = stream.transport
-        if plain is None:
-            raise tls_failure(ConnectionResetError(), host)
         try:
-            secured = await loop.start_tls(
-                plain,
-                stream,
-                self._ssl_context,
-                server_hostname=host.rstrip("."),
-                # The outer bound is the one that counts: the loop's own must not come before it.
-                ssl_handshake_timeout=_NEVER,
-            )
-            if secured is None:
-                raise EOFError
+            await stream.secure(self._ssl_context, host.rstrip("."))
         except FOREIGN as exc:
-            _abort(plain)
             raise tls_failure(exc, host) from exc
-        except BaseException:
-            _abort(plain)
-            raise
-        stream.connection_made(secured)
-
-
-async def _open(sock: socket.socket, address: str) -> Stream:
-    try:
-        return (await asyncio.get_running_loop().create_connection(lambda: Stream(address), sock=sock))[1]
-    except FOREIGN as exc:
-        sock.close()
-        raise connect_failure(exc, address) from exc
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _abort(transport: asyncio.Transport) -> None:
-    if not transport.is_closing():
-        transport.abort()
 
 
 def allowed_addresses(policy: AddressPolicy, host: str, found: Sequence[str], port: int) -> list[str]:
@@ -174,6 +143,7 @@ async def _connect(address: str, port: int) -> tuple[socket.socket, str]:
         sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         target = (ip, port, 0, _zone_index(zone)) if v6 else (ip, port)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body are sent by a call each
         await asyncio.get_running_loop().sock_connect(sock, target)
     except FOREIGN as exc:
         if sock is not None:

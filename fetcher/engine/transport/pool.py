@@ -1,9 +1,8 @@
-"""Connections kept open between requests."""
+"""Idle connections, kept for the next request to their origin."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 from fetcher.engine.transport.http1 import Connection
 
@@ -12,61 +11,48 @@ Origin = tuple[str, str, int]
 
 
 class IdlePool:
-    """Idle connections by origin: the one used last is taken first, the one used longest ago is closed first.
+    """At most ``most`` idle connections: an origin's last used is taken first, the longest unused is closed first.
 
-    At most ``most`` over all origins, each for at most ``expiry`` seconds. It bounds only what is idle; how many are
-    in use is for the engine's gate to say. Every operation takes constant time.
+    httpcore's own pool goes through all of its connections twice for each request, and through all of them for each of
+    those that are idle. Here every operation takes constant time. How many are in use is for the engine's gate to bound.
     """
 
-    def __init__(self, most: int, expiry: float = 30.0) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._expiry = expiry
-        self._by_origin: dict[Origin, deque[Connection]] = {}
-        # In the order of their last use, so the oldest of all is also the oldest of its origin.
-        self._by_age: OrderedDict[Connection, tuple[Origin, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._by_age)
+        self._by_origin: dict[Origin, list[Connection]] = {}
+        self._by_age: OrderedDict[Connection, Origin] = OrderedDict()
 
     def take(self, origin: Origin) -> Connection | None:
-        """Return an open connection to ``origin``, or None. Closes those that ended or expired."""
-        self._expire()
+        """Return a connection to ``origin`` that is open and has nothing to be read, or None. Closes the others."""
+        while self._by_age and next(iter(self._by_age)).has_expired():
+            self._close_oldest()
         stack = self._by_origin.get(origin)
         while stack:
             connection = stack.pop()
             del self._by_age[connection]
             if not stack:
                 del self._by_origin[origin]
-            if connection.stream.is_quiet:
+            if not connection.has_expired():
                 return connection
-            connection.close()
+            connection.stream.close()
         return None
 
     def put(self, origin: Origin, connection: Connection) -> None:
         """Keep an idle connection."""
-        self._expire()
-        while len(self._by_age) >= self._most:
+        self._by_age[connection] = origin
+        self._by_origin.setdefault(origin, []).append(connection)
+        if len(self._by_age) > self._most:
             self._close_oldest()
-        self._by_age[connection] = (origin, time.monotonic() + self._expiry)
-        self._by_origin.setdefault(origin, deque()).append(connection)
 
     def close(self) -> None:
         """Close all of them."""
         while self._by_age:
             self._close_oldest()
 
-    def _expire(self) -> None:
-        now = time.monotonic()
-        while self._by_age:
-            _, expires = next(iter(self._by_age.values()))
-            if now < expires:
-                return
-            self._close_oldest()
-
     def _close_oldest(self) -> None:
-        connection, (origin, _) = self._by_age.popitem(last=False)
+        connection, origin = self._by_age.popitem(last=False)
         stack = self._by_origin[origin]
-        stack.popleft()
+        stack.remove(connection)  # the first, for their order is the same
         if not stack:
             del self._by_origin[origin]
-        connection.close()
+        connection.stream.close()
