@@ -12,12 +12,11 @@ import re
 import ssl
 
 import h11
-import httpcore
 import httpx
 
 from fetcher.engine.errors import TlsError
 
-FOREIGN = (OSError, EOFError, RuntimeError, ValueError, h11.ProtocolError, httpcore.LocalProtocolError)
+FOREIGN = (OSError, EOFError, RuntimeError, ValueError, h11.ProtocolError)
 """What sockets, TLS, the event loop and the parser may raise."""
 
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
@@ -70,9 +69,10 @@ def exchange_failure(exc: Exception) -> httpx.TransportError:
             return exc
         case h11.RemoteProtocolError():
             return httpx.RemoteProtocolError(_protocol(str(exc)))
-        case h11.LocalProtocolError() | httpcore.LocalProtocolError():
-            return httpx.LocalProtocolError(f"the request cannot be sent: {_short(str(exc))}")
-        case ssl.SSLEOFError():  # whoever closes cuts the body where he likes
+        case h11.LocalProtocolError():  # h11 repeats a header's value, which may be a secret
+            said = re.sub(r" (?:b|bytearray\(b)['\"].*", "", str(exc), flags=re.DOTALL)
+            return httpx.LocalProtocolError(f"the request cannot be sent: {_short(said)}")
+        case ssl.SSLEOFError():  # without close_notify anybody may have cut it (RFC 9112, section 9.8)
             return httpx.RemoteProtocolError("the server closed the connection in the middle of the body")
         case ssl.SSLError():
             return httpx.ReadError(f"the TLS connection broke: {_words(exc)}")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import certifi
 import httpcore
 import httpx
 
+from fetcher.engine.transport.dialler import Dialler
 from fetcher.engine.transport.failures import FOREIGN, ClosedBeforeAnswer, exchange_failure
 from fetcher.engine.transport.http1 import Connection, Pace
 from fetcher.engine.transport.messages import PreparedRequest
-from fetcher.engine.transport.network import Dialler
-from fetcher.engine.transport.pool import IdlePool, Origin
+from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.wire import WIRE, Wire
 
 _PORTS = {"http": 80, "https": 443}
-_IDEMPOTENT = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}  # RFC 9110, section 9.2.2
-_IDLE_SECONDS = 30.0
+_SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, section 9.2.1
+_WITH_BODY = {"POST", "PUT", "PATCH"}
+"""Methods whose requests tell their length even where it is 0 (RFC 9110, section 8.6)."""
 
 Timeouts = Mapping[str, float | None]
 
@@ -43,29 +44,28 @@ class HttpTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return the answer as soon as its head is here.
 
-        A Wire in the extension ``trawl.wire`` is filled on the way. A request whose kept connection ends before one
-        byte of the answer is sent once more, on a new connection, if its method is idempotent (RFC 9110, section 9.2.2)
-        or the server cannot have received all of it.
+        A Wire in the extension ``trawl.wire`` is filled on the way. A safe request whose kept connection ends before
+        one byte of the answer is sent once more, on a new one (RFC 9112, section 9.3.1). An unsafe request must not be
+        sent twice, so it gets a new connection at once: the server may be closing any kept one.
         """
         wire = request.extensions.get(WIRE) or Wire()
         timeouts = request.extensions.get("timeout") or self._timeouts
-        origin, sent = _translated(request, timeouts)
-        kept = self._idle.take(origin)
+        sent = _translated(request, timeouts)
+        place = sent.url.origin.scheme, sent.url.origin.host, sent.url.origin.port
+        kept = self._idle.take(place) if request.method.upper() in _SAFE else None
         if kept is not None:
-            wire.reused, wire.address = True, kept.stream.address
+            wire.reused, wire.address = True, kept.peer.address
             try:
-                return await self._exchange(kept, origin, sent, wire)
+                return await self._exchange(kept, sent, wire)
             except ClosedBeforeAnswer:
-                unrepeatable = kept.has_sent_all and request.method.upper() not in _IDEMPOTENT
-                if unrepeatable or not isinstance(request.stream, httpx.ByteStream):
+                if not isinstance(request.stream, httpx.ByteStream):
                     raise
                 wire.reused, wire.address = False, None
-        stream = await self._dialler.dial(*origin, timeouts.get("connect"), wire)
+        peer = await self._dialler.dial(*place, timeouts.get("connect"), wire)
         if self._closed:
-            stream.close()
+            peer.close()
             raise httpx.ConnectError("the transport is closed")
-        connection = Connection(sent.url.origin, stream, _IDLE_SECONDS, self._pace)
-        return await self._exchange(connection, origin, sent, wire)
+        return await self._exchange(Connection(place, peer, self._pace, self._done), sent, wire)
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""
@@ -73,56 +73,46 @@ class HttpTransport(httpx.AsyncBaseTransport):
         self._idle.close()
         self._dialler.close()
         for connection in list(self._active):
-            connection.stream.close()
+            connection.peer.close()
 
-    async def _exchange(
-        self, connection: Connection, origin: Origin, sent: httpcore.Request, wire: Wire
-    ) -> httpx.Response:
-        before = connection.stream.received
+    async def _exchange(self, connection: Connection, sent: httpcore.Request, wire: Wire) -> httpx.Response:
+        peer = connection.peer
+        before = peer.received
         self._active.add(connection)
         try:
             response = await connection.handle_async_request(sent)
+        except httpcore.LocalProtocolError as exc:
+            raise exchange_failure(exc.args[0]) from exc  # h11's own
         except FOREIGN as exc:
-            self.release(connection, origin)
-            if connection.stream.received == before and isinstance(exc, (OSError, EOFError)):
+            if peer.received == before and isinstance(exc, (OSError, EOFError)):
                 raise ClosedBeforeAnswer("the server closed the connection before answering") from exc
             raise exchange_failure(exc) from exc
-        except BaseException:
-            self.release(connection, origin)
+        except BaseException:  # cancelled, perhaps before httpcore began
+            self._done(connection)
             raise
-        version: bytes = response.extensions["http_version"]
-        wire.http_version = version.decode("ascii")
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_Body(self, response, connection, origin),
-            extensions={"http_version": version, "reason_phrase": response.extensions["reason_phrase"]},
-        )
+        wire.http_version = response.extensions["http_version"].decode("ascii")
+        extensions = {name: response.extensions[name] for name in ("http_version", "reason_phrase")}
+        body = _Body(response.stream)
+        return httpx.Response(response.status, headers=response.headers, stream=body, extensions=extensions)
 
-    def release(self, connection: Connection, origin: Origin) -> None:
-        """Keep a connection that its answer left idle, close any other."""
+    def _done(self, connection: Connection) -> None:
         if connection in self._active:
             self._active.remove(connection)
             if connection.is_idle() and not self._closed:
-                self._idle.put(origin, connection)
+                self._idle.put(connection)
             else:
-                connection.stream.close()
+                connection.peer.close()
 
 
 class _Body(httpx.AsyncByteStream):
     """The raw body. Read to its end the connection is kept, closed early it is closed."""
 
-    def __init__(
-        self, transport: HttpTransport, response: httpcore.Response, connection: Connection, origin: Origin
-    ) -> None:
-        self._transport = transport
-        self._response = response
-        self._connection = connection
-        self._origin = origin
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._response.aiter_stream():
+            async for chunk in self._stream:
                 yield chunk
         except FOREIGN as exc:
             raise exchange_failure(exc) from exc
@@ -130,32 +120,44 @@ class _Body(httpx.AsyncByteStream):
             await self.aclose()
 
     async def aclose(self) -> None:
-        await self._response.aclose()
-        self._transport.release(self._connection, self._origin)
+        await self._stream.aclose()
 
 
-def _translated(request: httpx.Request, timeouts: Timeouts) -> tuple[Origin, httpcore.Request]:
-    """Return where a request goes and what httpcore sends. A prepared one's target is sent as it was given."""
+def _translated(request: httpx.Request, timeouts: Timeouts) -> httpcore.Request:
+    """Return a request as httpcore has them. The target of a prepared one is sent as it was given."""
     if not isinstance(request.stream, httpx.AsyncByteStream):
         raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
-    url = request.url
+    if isinstance(request, PreparedRequest):
+        scheme, host, port = request.target.origin
+        authority, _, rest = request.target.href.partition("://")[2].partition("/")
+        target, headers = f"/{rest}".encode("ascii"), _headers(request, authority.encode("ascii"))
+    else:
+        scheme, host, port = _split(request.url)
+        target, headers = request.url.raw_path, request.headers.raw
+    url = httpcore.URL(scheme=scheme, host=host, port=port, target=target)
+    extensions = {"timeout": timeouts}
+    return httpcore.Request(request.method, url, headers=headers, content=request.stream, extensions=extensions)
+
+
+def _split(url: httpx.URL) -> tuple[str, str, int]:
+    """Return scheme, host and port. Raises httpx.UnsupportedProtocol."""
     if url.scheme not in _PORTS:
         raise httpx.UnsupportedProtocol(f"only http and https can be fetched, not {url.scheme or 'no scheme'}")
     if not url.host:
         raise httpx.UnsupportedProtocol("the URL has no host")
-    target = url.raw_path
-    if isinstance(request, PreparedRequest):
-        target = b"/" + request.target.href.encode("ascii").split(b"/", 3)[3]
-    host, port = url.raw_host.decode("ascii").strip("[]").lower(), url.port or _PORTS[url.scheme]
-    place = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=port, target=target)
-    sent = httpcore.Request(
-        request.method,
-        place,
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions={"timeout": timeouts},
-    )
-    return (url.scheme, host, port), sent
+    return url.scheme, url.raw_host.decode("ascii").strip("[]").lower(), url.port or _PORTS[url.scheme]
+
+
+def _headers(request: PreparedRequest, authority: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what ``request.headers`` has, which takes as long as the rest of the request."""
+    headers = list(request.prepared)
+    names = {name.lower() for name, _ in headers}
+    if b"host" not in names:
+        headers.insert(0, (b"Host", authority))
+    size = len(request.content_sent or b"")
+    if (size or request.method in _WITH_BODY) and not names & {b"content-length", b"transfer-encoding"}:
+        headers.append((b"Content-Length", b"%d" % size))
+    return headers
 
 
 def verifying_context(ca_file: str | None = None) -> ssl.SSLContext:

@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 import h11
 import httpcore
 
 from fetcher.engine.transport.stream import Stream
 
+# h11 needs 2 µs for a header line and 0.4 µs for a byte of the reason phrase: these bound what one step can take.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_LINES = 1000
-MAX_INTERIM_ANSWERS = 100
-# What one step of parsing can take at most: h11 needs 2 µs for a header line, 0.4 µs for a byte of the reason phrase.
-_HEAD_READ_BYTES = 4 * 1024
-_BODY_READ_BYTES = 32 * 1024
+"""Of a head with the interim answers before it, or of a trailer section; not counted are those of the last read."""
+_HEAD_READ_BYTES, _HEAD_STEP_BYTES = 4 * 1024, 32
+_BODY_READ_BYTES, _BODY_STEP_BYTES = 32 * 1024, 1024
 _STEPS = 32
-"""Steps of some 10 µs each between two looks at the clock."""
-_STEP_BYTES = 256
+"""Steps of some 10 µs each between two looks at the clock; so many bytes count as one."""
 _SLICE_SECONDS = 0.005
-_MAX_JOINED = 32
+_IDLE_SECONDS = 30.0
+
+Place = tuple[bytes, bytes, int]
+"""Scheme, host and port: an origin."""
 
 
 class Pace:
@@ -44,31 +47,27 @@ class Pace:
 
 
 class Connection(httpcore.AsyncHTTP11Connection):
-    """A connection to one origin. It becomes idle after an answer only if no byte is left behind it.
+    """A connection to one origin.
 
-    Raises what its stream raises, h11.RemoteProtocolError, httpcore.LocalProtocolError, and EOFError where the head is
-    cut short.
+    After an answer it is idle if no byte is left behind, otherwise closed; either way ``done`` is called. Raises what
+    its stream raises, h11.RemoteProtocolError, httpcore.LocalProtocolError, and EOFError where the head is cut short.
+    What begins with an underscore replaces httpcore's own.
     """
 
     MAX_INCOMPLETE_EVENT_SIZE = MAX_HEAD_BYTES
 
-    def __init__(
-        self, origin: httpcore.Origin, stream: Stream, expiry: float, pace: Pace
-    ) -> None:
-        super().__init__(origin, stream, expiry)
-        self.stream = stream
+    def __init__(self, place: Place, peer: Stream, pace: Pace, done: Callable[[Connection], None]) -> None:
+        super().__init__(httpcore.Origin(*place), peer, _IDLE_SECONDS)
+        self.place = place
+        self.peer = peer
         self._pace = pace
+        self._done = done
         self._steps = 0
-        self._interim = 0
-        self._next: h11.Event | type[h11.PAUSED] | None = None
-
-    @property
-    def has_sent_all(self) -> bool:
-        """Whether the peer may have the whole of the last request."""
-        return self._h11_state.our_state not in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
+        self._next: h11.Event | None = None
 
     async def _receive_event(self, timeout: float | None = None) -> h11.Event | type[h11.PAUSED]:  # noqa: ASYNC109
-        parser, lines = self._h11_state, 0
+        """Return the next part of an answer; interim answers are passed over (RFC 9110, section 15.2)."""
+        parser, data, lines = self._h11_state, b"", 0
         while True:
             if self._steps >= _STEPS:
                 self._steps = 0
@@ -76,37 +75,31 @@ class Connection(httpcore.AsyncHTTP11Connection):
             event = self._next or parser.next_event()
             self._next = None
             self._steps += 1
+            if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+                continue
+            if isinstance(event, h11.Data) and event.chunk_end:
+                return self._joined(event)
             if event is not h11.NEED_DATA:
-                return self._checked(event)  # type: ignore[arg-type]
-            # Without a part of the body in between, these are lines of one head, or of the trailer section.
+                return event  # type: ignore[return-value]
+            # What was read and gave no part of the body is lines of a head or of the trailer section.
+            lines += data.count(b"\n")
             if lines > MAX_HEAD_LINES:
                 raise h11.RemoteProtocolError("Receive buffer too long")
             in_head = parser.their_state is h11.SEND_RESPONSE
-            data = await self._network_stream.read(_HEAD_READ_BYTES if in_head else _BODY_READ_BYTES, timeout)
+            size, step = (_HEAD_READ_BYTES, _HEAD_STEP_BYTES) if in_head else (_BODY_READ_BYTES, _BODY_STEP_BYTES)
+            data = await self.peer.read(size, timeout)
             if not data and in_head:
                 raise EOFError("the server closed the connection in the middle of the head")
-            lines += data.count(b"\n")
-            self._steps += len(data) // _STEP_BYTES
+            self._steps += len(data) // step
             parser.receive_data(data)
-
-    def _checked(self, event: h11.Event | type[h11.PAUSED]) -> h11.Event | type[h11.PAUSED]:
-        if isinstance(event, h11.InformationalResponse):
-            self._interim += 1
-            if self._interim > MAX_INTERIM_ANSWERS:
-                raise h11.RemoteProtocolError(f"more than {MAX_INTERIM_ANSWERS} interim answers")
-        elif isinstance(event, h11.Response):
-            self._interim = 0
-        elif isinstance(event, h11.Data) and event.chunk_end:
-            return self._joined(event)
-        return event
 
     def _joined(self, first: h11.Data) -> h11.Data:
         """Return a chunk with those after it that are here: a body of tiny chunks must not make as many pieces."""
         pieces = [first.data]
-        for _ in range(_MAX_JOINED):
+        for _ in range(_STEPS):
             event = self._h11_state.next_event()
             if not isinstance(event, h11.Data):
-                self._next = None if event is h11.NEED_DATA else event  # type: ignore[assignment]
+                self._next = event if isinstance(event, h11.Event) else None
                 break
             pieces.append(event.data)
         self._steps += len(pieces)
@@ -114,12 +107,15 @@ class Connection(httpcore.AsyncHTTP11Connection):
 
     async def _response_closed(self) -> None:
         parser, self._next = self._h11_state, None
-        # A short body that is here already, or none at all, need not cost the connection.
-        with contextlib.suppress(h11.RemoteProtocolError):
-            for _ in range(_MAX_JOINED):
-                if parser.their_state is not h11.SEND_BODY or not isinstance(parser.next_event(), h11.Data):
-                    break
-        if parser.trailing_data[0]:
-            await self.aclose()
-        else:
-            await super()._response_closed()
+        try:
+            # A short body that is here already, or none at all, need not cost the connection.
+            with contextlib.suppress(h11.RemoteProtocolError):
+                for _ in range(_STEPS):
+                    if parser.their_state is not h11.SEND_BODY or not isinstance(parser.next_event(), h11.Data):
+                        break
+            if parser.trailing_data[0]:
+                await self.aclose()
+            else:
+                await super()._response_closed()
+        finally:
+            self._done(self)

@@ -4,43 +4,36 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from fetcher.engine.transport.http1 import Connection
-
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
+from fetcher.engine.transport.http1 import Connection, Place
 
 
 class IdlePool:
     """At most ``most`` idle connections: an origin's last used is taken first, the longest unused is closed first.
 
-    httpcore's own pool goes through all of its connections twice for each request, and through all of them for each of
-    those that are idle. Here every operation takes constant time. How many are in use is for the engine's gate to bound.
+    httpcore's own pool goes through all of its connections twice for each request. Here every operation takes constant
+    time. How many are in use is for the engine's gate to bound.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._by_origin: dict[Origin, list[Connection]] = {}
-        self._by_age: OrderedDict[Connection, Origin] = OrderedDict()
+        self._by_place: dict[Place, list[Connection]] = {}
+        self._by_age: OrderedDict[Connection, None] = OrderedDict()
 
-    def take(self, origin: Origin) -> Connection | None:
-        """Return a connection to ``origin`` that is open and has nothing to be read, or None. Closes the others."""
+    def take(self, place: Place) -> Connection | None:
+        """Return a connection that is open and has nothing to be read, or None. Closes those that are of no use."""
         while self._by_age and next(iter(self._by_age)).has_expired():
             self._close_oldest()
-        stack = self._by_origin.get(origin)
-        while stack:
-            connection = stack.pop()
-            del self._by_age[connection]
-            if not stack:
-                del self._by_origin[origin]
+        while place in self._by_place:
+            connection = self._remove(place, -1)
             if not connection.has_expired():
                 return connection
-            connection.stream.close()
+            connection.peer.close()
         return None
 
-    def put(self, origin: Origin, connection: Connection) -> None:
+    def put(self, connection: Connection) -> None:
         """Keep an idle connection."""
-        self._by_age[connection] = origin
-        self._by_origin.setdefault(origin, []).append(connection)
+        self._by_age[connection] = None
+        self._by_place.setdefault(connection.place, []).append(connection)
         if len(self._by_age) > self._most:
             self._close_oldest()
 
@@ -50,9 +43,13 @@ class IdlePool:
             self._close_oldest()
 
     def _close_oldest(self) -> None:
-        connection, origin = self._by_age.popitem(last=False)
-        stack = self._by_origin[origin]
-        stack.remove(connection)  # the first, for their order is the same
+        # The order is the same in both: the oldest of all is the oldest of its origin.
+        self._remove(next(iter(self._by_age)).place, 0).peer.close()
+
+    def _remove(self, place: Place, index: int) -> Connection:
+        stack = self._by_place[place]
+        connection = stack.pop(index)
+        del self._by_age[connection]
         if not stack:
-            del self._by_origin[origin]
-        connection.stream.close()
+            del self._by_place[place]
+        return connection

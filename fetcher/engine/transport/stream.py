@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import httpcore
@@ -19,8 +18,8 @@ _T = TypeVar("_T")
 class Stream(httpcore.AsyncNetworkStream):
     """A connected socket as httpcore uses it. ``close`` never waits; reads and writes under way then fail.
 
-    ``address`` is the peer as text, ``received`` the number of decrypted bytes read so far. Between two reads the kernel
-    holds what arrives, so memory stays bounded when the reader is slower than the network.
+    ``address`` is the peer as text, ``received`` the number of decrypted bytes read so far. Between two reads the
+    kernel holds what arrives, so memory stays bounded when the reader is slower than the network.
     """
 
     def __init__(self, sock: socket.socket, address: str) -> None:
@@ -57,8 +56,10 @@ class Stream(httpcore.AsyncNetworkStream):
         Raises httpx.ReadTimeout, httpx.ReadError after ``close``, and OSError. TLS that ends without close_notify is
         an ssl.SSLEOFError: the peer's end may have been forged (RFC 8446, section 6.1).
         """
-        async with self._bounded(timeout, httpx.ReadTimeout):
-            data = await (self._receive(max_bytes) if self._tls is None else self._over_tls(self._tls.read, max_bytes))
+        self._refuse_if_closed()
+        tls = self._tls
+        work = self._receive(max_bytes) if tls is None else self._over_tls(tls.read, max_bytes)
+        data = await self._bounded(work, timeout, httpx.ReadTimeout)
         self.received += len(data)
         return data
 
@@ -67,13 +68,14 @@ class Stream(httpcore.AsyncNetworkStream):
 
         httpcore takes a WriteError for a peer that may have answered early and looks for that answer.
         """
+        self._refuse_if_closed()
         try:
             for start in range(0, len(buffer), _PIECE_BYTES):
                 piece = buffer[start : start + _PIECE_BYTES]
-                async with self._bounded(timeout, httpx.WriteTimeout):
-                    if start:  # let the loop turn between two pieces, however fast the peer takes them
-                        await asyncio.sleep(0)
-                    await (self._send(piece) if self._tls is None else self._over_tls(self._tls.write, piece))
+                work = self._send(piece) if self._tls is None else self._over_tls(self._tls.write, piece)
+                await self._bounded(work, timeout, httpx.WriteTimeout)
+                if len(piece) == _PIECE_BYTES:  # let the loop turn, however fast the peer takes them
+                    await asyncio.sleep(0)
         except OSError as exc:
             raise httpcore.WriteError from exc
 
@@ -93,23 +95,29 @@ class Stream(httpcore.AsyncNetworkStream):
         """Answer httpcore, which asks an idle connection whether it ``is_readable``."""
         return not self.is_quiet if info == "is_readable" else None
 
-    @asynccontextmanager
-    async def _bounded(self, timeout: float | None, expired: type[httpx.TimeoutException]) -> AsyncIterator[None]:  # noqa: ASYNC109
-        if self._closed:
-            raise httpx.ReadError("the connection was closed on this side")
+    async def _bounded(
+        self,
+        work: Coroutine[Any, Any, _T],
+        timeout: float | None,  # noqa: ASYNC109 - it is named in the error
+        expired: type[httpx.TimeoutException],
+    ) -> _T:
+        limit = self._wait = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as self._wait:
-                yield
-        except TimeoutError as exc:
-            if self._closed:
-                raise httpx.ReadError("the connection was closed on this side") from None
-            if exc.errno is not None:  # the kernel's own
+            async with limit:
+                return await work
+        except TimeoutError:
+            self._refuse_if_closed()
+            if not limit.expired():  # the kernel's own
                 raise
             raise expired(f"no progress for {timeout:g} s") from None
         finally:
             self._wait = None
             if self._closed:
                 self._sock.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise httpx.ReadError("the connection was closed on this side") from None
 
     async def _receive(self, size: int) -> bytes:
         # While the kernel has bytes, sock_recv does not wait: without this turn a fast peer would hold the loop.

@@ -11,9 +11,9 @@ import pytest
 import trustme
 
 from fetcher.engine.addresses import AddressPolicy
+from fetcher.engine.transport.dialler import Dialler
 from fetcher.engine.transport.http import HttpTransport, verifying_context
 from fetcher.engine.transport.libcurl import LibcurlTransport
-from fetcher.engine.transport.network import Dialler
 from fetcher.engine.transport.options import ConnectionOptions
 from fetcher.engine.transport.resolver import Lookup, Resolver, system_lookup
 from tests.fetcher.engine.transport.loopback import LOOPBACK, TIMEOUTS, Handler, MakeTransport, Serve, Server
@@ -61,7 +61,7 @@ async def serve() -> AsyncIterator[Serve]:
     await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=["h11", "libcurl"])
+@pytest.fixture(params=["httpx", "libcurl"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Which transport: whatever is written for one of them holds for the other."""
     return str(request.param)
