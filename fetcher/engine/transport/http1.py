@@ -20,10 +20,12 @@ from fetcher.engine.transport.stream import Stream
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_LINES = 1000
 """Of a head with the interim answers before it, or of a trailer section; not counted are those of the last read."""
-_HEAD_READ_BYTES, _HEAD_STEP_BYTES = 4 * 1024, 32
-_BODY_READ_BYTES, _BODY_STEP_BYTES = 32 * 1024, 1024
 _STEPS = 32
-"""Steps of some 10 µs each between two looks at the clock; so many bytes count as one."""
+"""Steps of some 10 µs each between two looks at the clock."""
+# Bytes of one read, and how many of them count as a step. Chunks may end in a trailer section.
+_IN_HEAD = 4 * 1024, 32
+_IN_CHUNKS = 32 * 1024, 1024
+_IN_BODY = 128 * 1024, 4096
 _SLICE_SECONDS = 0.005
 _IDLE_SECONDS = 30.0
 
@@ -63,6 +65,7 @@ class Connection(httpcore.AsyncHTTP11Connection):
         self._pace = pace
         self._done = done
         self._steps = 0
+        self._reading = _IN_HEAD
         self._next: h11.Event | None = None
 
     async def _receive_event(self, timeout: float | None = None) -> h11.Event | type[h11.PAUSED]:  # noqa: ASYNC109
@@ -79,16 +82,18 @@ class Connection(httpcore.AsyncHTTP11Connection):
                 continue
             if isinstance(event, h11.Data) and event.chunk_end:
                 return self._joined(event)
+            if isinstance(event, h11.Response):
+                is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
+                self._reading = _IN_CHUNKS if is_chunked else _IN_BODY
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]
             # What was read and gave no part of the body is lines of a head or of the trailer section.
             lines += data.count(b"\n")
             if lines > MAX_HEAD_LINES:
                 raise h11.RemoteProtocolError("Receive buffer too long")
-            in_head = parser.their_state is h11.SEND_RESPONSE
-            size, step = (_HEAD_READ_BYTES, _HEAD_STEP_BYTES) if in_head else (_BODY_READ_BYTES, _BODY_STEP_BYTES)
+            size, step = self._reading
             data = await self.peer.read(size, timeout)
-            if not data and in_head:
+            if not data and parser.their_state is h11.SEND_RESPONSE:
                 raise EOFError("the server closed the connection in the middle of the head")
             self._steps += len(data) // step
             parser.receive_data(data)
@@ -106,7 +111,7 @@ class Connection(httpcore.AsyncHTTP11Connection):
         return h11.Data(data=b"".join(pieces))
 
     async def _response_closed(self) -> None:
-        parser, self._next = self._h11_state, None
+        parser, self._next, self._reading = self._h11_state, None, _IN_HEAD
         try:
             # A short body that is here already, or none at all, need not cost the connection.
             with contextlib.suppress(h11.RemoteProtocolError):
