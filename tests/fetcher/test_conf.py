@@ -55,7 +55,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "disk_reserve": ("1GiB", 2**30),
 }
 CONNECTIONS: dict[str, tuple[str, Any]] = {
-    "transport": ("H11", "h11"),
+    "transport": ("HTTPX", "httpx"),
     "http2": ("yes", True),
     "proxy": ("socks5h://user:word@gate:1080", "socks5h://user:word@gate:1080"),
     "ca_file": ("/etc/ca.pem", "/etc/ca.pem"),

@@ -9,12 +9,13 @@
     curl_driver     libcurl driven by the event loop
     curl_failures   libcurl's codes as httpx's exceptions
     head            the head of an answer
-    http            the portable one, on h11: keeps connections, sends again where that is safe
+    http            the portable one, on httpcore: keeps connections, sends again where that is safe
     pool            its idle connections
-    http1           one connection's requests and answers
-    network         dialling: look-up, judgement, TCP, TLS
+    http1           httpcore's connection, made safe against its peer
+    dialler         look-up, judgement, TCP, TLS
     stream          an open connection's bytes
     failures        what goes wrong below, as httpx's exceptions
+    network         which addresses are connected to; for both
     resolver        names to addresses in threads of its own; for both
     messages        a request and a response that are cheap to build; for both
     wire            what is noted down about a request; for both

@@ -14,13 +14,11 @@ import httpx
 
 from fetcher.engine.addresses import AddressPolicy
 from fetcher.engine.config import ConfigError, FetchConfig
-from fetcher.engine.transport.http import HttpTransport, verifying_context
-from fetcher.engine.transport.network import Dialler
 from fetcher.engine.transport.options import ConnectionOptions
-from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.resolver import Resolver
 
-_H11 = f"h11 {version('h11')}"
+_HTTPX = f"httpx (httpcore {version('httpcore')})"
+_HTTPX_NAMES = ("httpx", "h11", "httpcore")
 LEAST = (7, 87, 0)
 """The oldest libcurl that will do: the first that reads the authorities' file once, not for each connection."""
 _INSTALL = "install pycurl's wheel (pip install --only-binary :all: pycurl)"
@@ -30,7 +28,7 @@ _KEPT = 4
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``name`` is ``libcurl`` or ``h11``; ``reason`` says why, for people, who are shown ``shown``."""
+    """``name`` is ``libcurl`` or ``httpx``; ``reason`` says why, for people, who are shown ``shown``."""
 
     name: str
     shown: str
@@ -41,17 +39,17 @@ class Choice:
 def choose_transport(options: ConnectionOptions | None = None) -> Choice:
     """Return what would be used. Raises ConfigError where it cannot be, or knows less than the options ask for."""
     options = options or ConnectionOptions()
-    if options.transport in ("h11", "httpcore"):
-        _refuse_what_h11_lacks(options, "is what FETCHER_TRANSPORT asks for")
-        return Choice("h11", _H11, f"FETCHER_TRANSPORT is {options.transport}")
+    if options.transport in _HTTPX_NAMES:
+        _refuse_what_httpx_lacks(options, "is what FETCHER_TRANSPORT asks for")
+        return Choice("httpx", _HTTPX, f"FETCHER_TRANSPORT is {options.transport}")
     problem, found = _libcurl()
     if not problem:
         by_itself = "it is the fastest, and FETCHER_TRANSPORT leaves the choice (auto)"
         return Choice("libcurl", found, by_itself if options.transport == "auto" else "FETCHER_TRANSPORT is libcurl")
     if options.transport == "libcurl":
         raise ConfigError("transport", f"is libcurl, but {problem}")
-    _refuse_what_h11_lacks(options, f"takes its place since {problem}")
-    return Choice("h11", _H11, problem, is_fallback=True)
+    _refuse_what_httpx_lacks(options, f"takes its place since {problem}")
+    return Choice("httpx", _HTTPX, problem, is_fallback=True)
 
 
 _CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
@@ -72,8 +70,11 @@ def open_transport(config: FetchConfig, options: ConnectionOptions | None = None
         from fetcher.engine.transport.libcurl import LibcurlTransport  # where there is no pycurl it cannot be imported
 
         return LibcurlTransport(policy, resolver, timeouts, connections=_KEPT * config.concurrency, options=options)
+    from fetcher.engine.transport.dialler import Dialler  # httpcore takes a while to import
+    from fetcher.engine.transport.http import HttpTransport
+
     context = _context(options.ca_file, options.client_cert, options.client_key)
-    return HttpTransport(Dialler(policy, resolver, context), IdlePool(config.concurrency), timeouts)
+    return HttpTransport(Dialler(policy, resolver, context), timeouts, connections=config.concurrency)
 
 
 def check_files(options: ConnectionOptions) -> None:
@@ -107,9 +108,9 @@ def _read(name: str, path: str, mark: bytes, load: Callable[[], object]) -> None
         raise ConfigError(name, f"{path} cannot be used: {reason}")
 
 
-def _refuse_what_h11_lacks(options: ConnectionOptions, why: str) -> None:
+def _refuse_what_httpx_lacks(options: ConnectionOptions, why: str) -> None:
     if name := options.needs_libcurl:
-        raise ConfigError(name, f"needs libcurl, and h11 {why}")
+        raise ConfigError(name, f"needs libcurl, and httpx {why}")
 
 
 @cache
@@ -135,6 +136,8 @@ def problem_of(version: str, tls: str | None) -> str:
 # keeps nothing of a connection.
 @cache
 def _context(ca_file: str, client_cert: str, client_key: str) -> ssl.SSLContext:
+    from fetcher.engine.transport.http import verifying_context
+
     context = verifying_context(ca_file or None)
     if client_cert:
         context.load_cert_chain(client_cert, client_key or None)

@@ -54,10 +54,10 @@ def tls_failure(exc: Exception, host: str) -> httpx.TransportError:
             return TlsError(f"certificate verify failed: {_words(exc)}", permanent=True)
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
             return TlsError(f"{host} does not speak TLS at this port", permanent=False)
+        case ssl.SSLEOFError() | ConnectionError():
+            return TlsError(f"{host} closed the connection during the TLS handshake", permanent=False)
         case ssl.SSLError():
             return TlsError(f"TLS handshake failed: {_words(exc)}", permanent=False)
-        case EOFError() | ConnectionError():
-            return TlsError(f"{host} closed the connection during the TLS handshake", permanent=False)
         case _:
             return TlsError(f"TLS handshake failed: {_words(exc)}", permanent=False)
 
@@ -69,8 +69,11 @@ def exchange_failure(exc: Exception) -> httpx.TransportError:
             return exc
         case h11.RemoteProtocolError():
             return httpx.RemoteProtocolError(_protocol(str(exc)))
-        case h11.LocalProtocolError():
-            return httpx.LocalProtocolError(f"the request cannot be sent: {_short(str(exc))}")
+        case h11.LocalProtocolError():  # h11 repeats a header's value, which may be a secret
+            said = re.sub(r" (?:b|bytearray\(b)['\"].*", "", str(exc), flags=re.DOTALL)
+            return httpx.LocalProtocolError(f"the request cannot be sent: {_short(said)}")
+        case ssl.SSLEOFError():  # without close_notify anybody may have cut it (RFC 9112, section 9.8)
+            return httpx.RemoteProtocolError("the server closed the connection in the middle of the body")
         case ssl.SSLError():
             return httpx.ReadError(f"the TLS connection broke: {_words(exc)}")
         case EOFError():

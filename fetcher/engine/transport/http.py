@@ -1,61 +1,71 @@
-"""From an httpx.Request to an httpx.Response whose stream is raw bytes."""
+"""From an httpx.Request to an httpx.Response through httpcore, the library below httpx."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import certifi
+import httpcore
 import httpx
 
+from fetcher.engine.transport.dialler import Dialler
 from fetcher.engine.transport.failures import FOREIGN, ClosedBeforeAnswer, exchange_failure
-from fetcher.engine.transport.http1 import Connection, Timeouts
-from fetcher.engine.transport.network import Dialler
-from fetcher.engine.transport.pool import IdlePool, Origin
+from fetcher.engine.transport.http1 import Connection, Pace
+from fetcher.engine.transport.messages import PreparedRequest
+from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.wire import WIRE, Wire
 
 _PORTS = {"http": 80, "https": 443}
 _SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, section 9.2.1
+_WITH_BODY = {"POST", "PUT", "PATCH"}
+"""Methods whose requests tell their length even where it is 0 (RFC 9110, section 8.6)."""
+
+Timeouts = Mapping[str, float | None]
 
 
 class HttpTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 without cookies, proxies, redirects, decoding or anything from the environment.
 
-    ``timeouts`` are seconds by phase (``connect``, ``read``, ``write``) for requests that carry none of their own.
-    Raises only httpx.TransportError and its children. Belongs to one event loop.
+    ``timeouts`` are seconds by phase (``connect``, ``read``, ``write``) for requests that carry none of their own;
+    ``connections`` is how many idle ones are kept. Raises only httpx.TransportError and its children. Belongs to one
+    event loop.
     """
 
-    def __init__(self, dialler: Dialler, idle: IdlePool, timeouts: Timeouts) -> None:
+    def __init__(self, dialler: Dialler, timeouts: Timeouts, *, connections: int = 100) -> None:
         self._dialler = dialler
-        self._idle = idle
         self._timeouts = timeouts
+        self._idle = IdlePool(connections)
         self._active: set[Connection] = set()
+        self._pace = Pace()
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request`` and return the answer as soon as its head is here.
 
-        A Wire in the extension ``trawl.wire`` is filled on the way. A safe request that finds its kept-alive
-        connection closed before one byte of the answer is sent once more, on a new one (RFC 9112, section 9.3.1).
+        A Wire in the extension ``trawl.wire`` is filled on the way. A safe request whose kept connection ends before
+        one byte of the answer is sent once more, on a new one (RFC 9112, section 9.3.1). An unsafe request must not be
+        sent twice, so it gets a new connection at once: the server may be closing any kept one.
         """
         wire = request.extensions.get(WIRE) or Wire()
         timeouts = request.extensions.get("timeout") or self._timeouts
-        origin = _origin(request.url)
-        kept = self._idle.take(origin)
+        sent = _translated(request, timeouts)
+        place = sent.url.origin.scheme, sent.url.origin.host, sent.url.origin.port
+        kept = self._idle.take(place) if request.method.upper() in _SAFE else None
         if kept is not None:
-            wire.reused, wire.address = True, kept.stream.address
+            wire.reused, wire.address = True, kept.peer.address
             try:
-                return await self._exchange(kept, origin, request, timeouts, wire)
+                return await self._exchange(kept, sent, wire)
             except ClosedBeforeAnswer:
-                if request.method.upper() not in _SAFE or not isinstance(request.stream, httpx.ByteStream):
+                if not isinstance(request.stream, httpx.ByteStream):
                     raise
                 wire.reused, wire.address = False, None
-        stream = await self._dialler.dial(*origin, timeouts.get("connect"), wire)
+        peer = await self._dialler.dial(*place, timeouts.get("connect"), wire)
         if self._closed:
-            stream.close()
+            peer.close()
             raise httpx.ConnectError("the transport is closed")
-        return await self._exchange(Connection(stream), origin, request, timeouts, wire)
+        return await self._exchange(Connection(place, peer, self._pace, self._done), sent, wire)
 
     async def aclose(self) -> None:
         """Close every connection, those in use included."""
@@ -63,95 +73,91 @@ class HttpTransport(httpx.AsyncBaseTransport):
         self._idle.close()
         self._dialler.close()
         for connection in list(self._active):
-            connection.close()
-        # The loop closes the sockets at its next turn.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+            connection.peer.close()
 
-    async def _exchange(
-        self, connection: Connection, origin: Origin, request: httpx.Request, timeouts: Timeouts, wire: Wire
-    ) -> httpx.Response:
+    async def _exchange(self, connection: Connection, sent: httpcore.Request, wire: Wire) -> httpx.Response:
+        peer = connection.peer
+        before = peer.received
         self._active.add(connection)
         try:
-            head = await connection.exchange(request, timeouts)
+            response = await connection.handle_async_request(sent)
+        except httpcore.LocalProtocolError as exc:
+            raise exchange_failure(exc.args[0]) from exc  # h11's own
         except FOREIGN as exc:
-            self._drop(connection)
+            if peer.received == before and isinstance(exc, (OSError, EOFError)):
+                raise ClosedBeforeAnswer("the server closed the connection before answering") from exc
             raise exchange_failure(exc) from exc
-        except BaseException:
-            self._drop(connection)
+        except BaseException:  # cancelled, perhaps before httpcore began
+            self._done(connection)
             raise
-        version = b"HTTP/" + head.http_version
-        wire.http_version = version.decode("ascii")
-        return httpx.Response(
-            head.status_code,
-            headers=head.headers.raw_items(),
-            stream=_Body(self, connection, origin, timeouts),
-            extensions={"http_version": version, "reason_phrase": head.reason},
-        )
+        wire.http_version = response.extensions["http_version"].decode("ascii")
+        extensions = {name: response.extensions[name] for name in ("http_version", "reason_phrase")}
+        body = _Body(response.stream)
+        return httpx.Response(response.status, headers=response.headers, stream=body, extensions=extensions)
 
-    def _drop(self, connection: Connection) -> None:
-        self._active.discard(connection)
-        connection.close()
-
-    def _keep(self, connection: Connection, origin: Origin) -> None:
-        self._active.discard(connection)
-        if not self._closed and connection.renew():
-            self._idle.put(origin, connection)
-        else:
-            connection.close()
+    def _done(self, connection: Connection) -> None:
+        if connection in self._active:
+            self._active.remove(connection)
+            if connection.is_idle() and not self._closed:
+                self._idle.put(connection)
+            else:
+                connection.peer.close()
 
 
 class _Body(httpx.AsyncByteStream):
     """The raw body. Read to its end the connection is kept, closed early it is closed."""
 
-    def __init__(self, transport: HttpTransport, connection: Connection, origin: Origin, timeouts: Timeouts) -> None:
-        self._transport = transport
-        self._connection = connection
-        self._origin = origin
-        self._timeouts = timeouts
-        self._over = False
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            # Once it is over, the connection may already serve another request.
-            while not self._over and (chunk := await self._connection.read_body(self._timeouts)):
+            async for chunk in self._stream:
                 yield chunk
         except FOREIGN as exc:
-            self._give_up()
             raise exchange_failure(exc) from exc
-        except BaseException:
-            self._give_up()
-            raise
-        self._hand_back()
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
-        if self._over:
-            return
-        # A short body that is already here, or none at all, need not cost the connection.
-        try:
-            self._connection.skip()
-        except FOREIGN:
-            self._give_up()
-        else:
-            self._hand_back()
-
-    def _hand_back(self) -> None:
-        if not self._over:
-            self._over = True
-            self._transport._keep(self._connection, self._origin)
-
-    def _give_up(self) -> None:
-        if not self._over:
-            self._over = True
-            self._transport._drop(self._connection)
+        await self._stream.aclose()
 
 
-def _origin(url: httpx.URL) -> Origin:
+def _translated(request: httpx.Request, timeouts: Timeouts) -> httpcore.Request:
+    """Return a request as httpcore has them. The target of a prepared one is sent as it was given."""
+    if not isinstance(request.stream, httpx.AsyncByteStream):
+        raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
+    if isinstance(request, PreparedRequest):
+        scheme, host, port = request.target.origin
+        authority, _, rest = request.target.href.partition("://")[2].partition("/")
+        target, headers = f"/{rest}".encode("ascii"), _headers(request, authority.encode("ascii"))
+    else:
+        scheme, host, port = _split(request.url)
+        target, headers = request.url.raw_path, request.headers.raw
+    url = httpcore.URL(scheme=scheme, host=host, port=port, target=target)
+    extensions = {"timeout": timeouts}
+    return httpcore.Request(request.method, url, headers=headers, content=request.stream, extensions=extensions)
+
+
+def _split(url: httpx.URL) -> tuple[str, str, int]:
+    """Return scheme, host and port. Raises httpx.UnsupportedProtocol."""
     if url.scheme not in _PORTS:
         raise httpx.UnsupportedProtocol(f"only http and https can be fetched, not {url.scheme or 'no scheme'}")
     if not url.host:
         raise httpx.UnsupportedProtocol("the URL has no host")
     return url.scheme, url.raw_host.decode("ascii").strip("[]").lower(), url.port or _PORTS[url.scheme]
+
+
+def _headers(request: PreparedRequest, authority: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what ``request.headers`` has, which takes as long as the rest of the request."""
+    headers = list(request.prepared)
+    names = {name.lower() for name, _ in headers}
+    if b"host" not in names:
+        headers.insert(0, (b"Host", authority))
+    size = len(request.content_sent or b"")
+    if (size or request.method in _WITH_BODY) and not names & {b"content-length", b"transfer-encoding"}:
+        headers.append((b"Content-Length", b"%d" % size))
+    return headers
 
 
 def verifying_context(ca_file: str | None = None) -> ssl.SSLContext:

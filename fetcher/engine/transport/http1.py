@@ -1,99 +1,126 @@
-"""HTTP/1.1 over one connection: a request out, its answer in, then the next.
+"""httpcore's HTTP/1.1 connection, made safe against its peer.
 
-On h11, the parser below httpcore, rather than on httpcore's connections: those do not show whether bytes were left
-behind an answer. Such bytes would be taken for the answer to the next request on the connection, of another target.
+By itself, httpcore 1.0 takes bytes left behind an answer for the start of the next one, passes over any number of
+interim answers, and parses for as long as there are bytes, without letting the event loop turn.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 
 import h11
-import httpx
+import httpcore
 
-from fetcher.engine.transport.failures import ClosedBeforeAnswer
 from fetcher.engine.transport.stream import Stream
 
-_MAX_HEAD = 100 * 1024
+# h11 needs 2 µs for a header line and 0.4 µs for a byte of the reason phrase: these bound what one step can take.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_LINES = 1000
+"""Of a head with the interim answers before it, or of a trailer section; not counted are those of the last read."""
+_STEPS = 32
+"""Steps of some 10 µs each between two looks at the clock."""
+# Bytes of one read, and how many of them count as a step. Chunks may end in a trailer section.
+_IN_HEAD = 4 * 1024, 32
+_IN_CHUNKS = 32 * 1024, 1024
+_IN_BODY = 128 * 1024, 4096
+_SLICE_SECONDS = 0.005
+_IDLE_SECONDS = 30.0
 
-Timeouts = Mapping[str, float | None]
+Place = tuple[bytes, bytes, int]
+"""Scheme, host and port: an origin."""
 
 
-class Connection:
-    """One connection to an origin. Not for two requests at a time."""
+class Pace:
+    """Lets the event loop turn after 5 ms of parsing by all connections together, and serves them in turn."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD)
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._until = 0.0
 
-    async def exchange(self, request: httpx.Request, timeouts: Timeouts) -> h11.Response:
-        """Send ``request`` and return the head of the final answer.
+    async def wait(self) -> None:
+        """Return when the loop's turn has time left."""
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                await asyncio.sleep(0)
+                self._until = time.monotonic() + _SLICE_SECONDS
 
-        Raises ClosedBeforeAnswer where the connection ended before one byte of it, httpx's time-outs, and whatever
-        ``failures.exchange_failure`` knows.
-        """
-        before = self.stream.received
-        try:
-            # A server may refuse a body with an answer and close without reading it: look for that answer.
-            with contextlib.suppress(OSError):
-                await self._send(request, timeouts.get("write"))
-            return await self._receive_head(timeouts.get("read"))
-        except (OSError, EOFError) as exc:
-            if self.stream.received == before:
-                raise ClosedBeforeAnswer("the server closed the connection before answering") from exc
-            raise
 
-    async def read_body(self, timeouts: Timeouts) -> bytes:
-        """Return the next bytes of the body as on the wire, its transfer coding removed; nothing at the end."""
-        event = await self._next_event(timeouts.get("read"))
-        return bytes(event.data) if isinstance(event, h11.Data) else b""
+class Connection(httpcore.AsyncHTTP11Connection):
+    """A connection to one origin.
 
-    def skip(self) -> None:
-        """Read over what is left of an answer as far as it is already here."""
-        event = self._parser.next_event()
-        while isinstance(event, h11.Data):
-            event = self._parser.next_event()
+    After an answer it is idle if no byte is left behind, otherwise closed; either way ``done`` is called. Raises what
+    its stream raises, h11.RemoteProtocolError, httpcore.LocalProtocolError, and EOFError where the head is cut short.
+    What begins with an underscore replaces httpcore's own.
+    """
 
-    def renew(self) -> bool:
-        """Make ready for another request. False where that is not possible and the connection must be closed."""
-        parser = self._parser
-        done = parser.our_state is h11.DONE and parser.their_state is h11.DONE
-        if not done or parser.trailing_data[0] or not self.stream.is_quiet:
-            return False
-        parser.start_next_cycle()
-        return True
+    MAX_INCOMPLETE_EVENT_SIZE = MAX_HEAD_BYTES
 
-    def close(self) -> None:
-        """Drop the connection now."""
-        self.stream.close()
+    def __init__(self, place: Place, peer: Stream, pace: Pace, done: Callable[[Connection], None]) -> None:
+        super().__init__(httpcore.Origin(*place), peer, _IDLE_SECONDS)
+        self.place = place
+        self.peer = peer
+        self._pace = pace
+        self._done = done
+        self._steps = 0
+        self._reading = _IN_HEAD
+        self._next: h11.Event | None = None
 
-    async def _send(self, request: httpx.Request, timeout: float | None) -> None:  # noqa: ASYNC109 - handed on
-        head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        data = self._parser.send(head) or b""
-        if not isinstance(request.stream, httpx.AsyncByteStream):
-            raise httpx.LocalProtocolError("the body of the request cannot be sent: it is no async stream")
-        async for chunk in request.stream:
-            data += self._parser.send(h11.Data(data=chunk)) or b""
-            await self.stream.write(data, timeout)
-            data = b""
-        data += self._parser.send(h11.EndOfMessage()) or b""
-        await self.stream.write(data, timeout)
-
-    async def _receive_head(self, timeout: float | None) -> h11.Response:  # noqa: ASYNC109 - handed on
+    async def _receive_event(self, timeout: float | None = None) -> h11.Event | type[h11.PAUSED]:  # noqa: ASYNC109
+        """Return the next part of an answer; interim answers are passed over (RFC 9110, section 15.2)."""
+        parser, data, lines = self._h11_state, b"", 0
         while True:
-            event = await self._next_event(timeout)
+            if self._steps >= _STEPS:
+                self._steps = 0
+                await self._pace.wait()
+            event = self._next or parser.next_event()
+            self._next = None
+            self._steps += 1
+            if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+                continue
+            if isinstance(event, h11.Data) and event.chunk_end:
+                return self._joined(event)
             if isinstance(event, h11.Response):
-                return event
-            if not isinstance(event, h11.InformationalResponse):
-                raise httpx.RemoteProtocolError("the server sent no answer")
-
-    async def _next_event(self, timeout: float | None) -> h11.Event | type[h11.PAUSED]:  # noqa: ASYNC109 - handed on
-        while True:
-            event = self._parser.next_event()
+                is_chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
+                self._reading = _IN_CHUNKS if is_chunked else _IN_BODY
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]
-            data = await self.stream.read(timeout)
-            if not data and self._parser.their_state is h11.SEND_RESPONSE:
+            # What was read and gave no part of the body is lines of a head or of the trailer section.
+            lines += data.count(b"\n")
+            if lines > MAX_HEAD_LINES:
+                raise h11.RemoteProtocolError("Receive buffer too long")
+            size, step = self._reading
+            data = await self.peer.read(size, timeout)
+            if not data and parser.their_state is h11.SEND_RESPONSE:
                 raise EOFError("the server closed the connection in the middle of the head")
-            self._parser.receive_data(data)
+            self._steps += len(data) // step
+            parser.receive_data(data)
+
+    def _joined(self, first: h11.Data) -> h11.Data:
+        """Return a chunk with those after it that are here: a body of tiny chunks must not make as many pieces."""
+        pieces = [first.data]
+        for _ in range(_STEPS):
+            event = self._h11_state.next_event()
+            if not isinstance(event, h11.Data):
+                self._next = event if isinstance(event, h11.Event) else None
+                break
+            pieces.append(event.data)
+        self._steps += len(pieces)
+        return h11.Data(data=b"".join(pieces))
+
+    async def _response_closed(self) -> None:
+        parser, self._next, self._reading = self._h11_state, None, _IN_HEAD
+        try:
+            # A short body that is here already, or none at all, need not cost the connection.
+            with contextlib.suppress(h11.RemoteProtocolError):
+                for _ in range(_STEPS):
+                    if parser.their_state is not h11.SEND_BODY or not isinstance(parser.next_event(), h11.Data):
+                        break
+            if parser.trailing_data[0]:
+                await self.aclose()
+            else:
+                await super()._response_closed()
+        finally:
+            self._done(self)

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from fetcher.engine.config import ConfigError
 
-Choice = Literal["auto", "libcurl", "h11", "httpcore"]
-"""``auto`` is libcurl where it can be used, otherwise h11; ``httpcore`` is another name for h11, which it builds on."""
+Choice = Literal["auto", "libcurl", "httpx", "h11", "httpcore"]
+"""``auto`` is libcurl where it can be used, otherwise httpx; ``h11`` and ``httpcore`` are older names for httpx."""
 PROXY_SCHEMES = ("http", "https", "socks4a", "socks5", "socks5h")
 
 

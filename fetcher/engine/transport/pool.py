@@ -1,72 +1,55 @@
-"""Connections kept open between requests."""
+"""Idle connections, kept for the next request to their origin."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
-from fetcher.engine.transport.http1 import Connection
-
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
+from fetcher.engine.transport.http1 import Connection, Place
 
 
 class IdlePool:
-    """Idle connections by origin: the one used last is taken first, the one used longest ago is closed first.
+    """At most ``most`` idle connections: an origin's last used is taken first, the longest unused is closed first.
 
-    At most ``most`` over all origins, each for at most ``expiry`` seconds. It bounds only what is idle; how many are
-    in use is for the engine's gate to say. Every operation takes constant time.
+    httpcore's own pool goes through all of its connections twice for each request. Here every operation takes constant
+    time. How many are in use is for the engine's gate to bound.
     """
 
-    def __init__(self, most: int, expiry: float = 30.0) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._expiry = expiry
-        self._by_origin: dict[Origin, deque[Connection]] = {}
-        # In the order of their last use, so the oldest of all is also the oldest of its origin.
-        self._by_age: OrderedDict[Connection, tuple[Origin, float]] = OrderedDict()
+        self._by_place: dict[Place, list[Connection]] = {}
+        self._by_age: OrderedDict[Connection, None] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._by_age)
-
-    def take(self, origin: Origin) -> Connection | None:
-        """Return an open connection to ``origin``, or None. Closes those that ended or expired."""
-        self._expire()
-        stack = self._by_origin.get(origin)
-        while stack:
-            connection = stack.pop()
-            del self._by_age[connection]
-            if not stack:
-                del self._by_origin[origin]
-            if connection.stream.is_quiet:
+    def take(self, place: Place) -> Connection | None:
+        """Return a connection that is open and has nothing to be read, or None. Closes those that are of no use."""
+        while self._by_age and next(iter(self._by_age)).has_expired():
+            self._close_oldest()
+        while place in self._by_place:
+            connection = self._remove(place, -1)
+            if not connection.has_expired():
                 return connection
-            connection.close()
+            connection.peer.close()
         return None
 
-    def put(self, origin: Origin, connection: Connection) -> None:
+    def put(self, connection: Connection) -> None:
         """Keep an idle connection."""
-        self._expire()
-        while len(self._by_age) >= self._most:
+        self._by_age[connection] = None
+        self._by_place.setdefault(connection.place, []).append(connection)
+        if len(self._by_age) > self._most:
             self._close_oldest()
-        self._by_age[connection] = (origin, time.monotonic() + self._expiry)
-        self._by_origin.setdefault(origin, deque()).append(connection)
 
     def close(self) -> None:
         """Close all of them."""
         while self._by_age:
             self._close_oldest()
 
-    def _expire(self) -> None:
-        now = time.monotonic()
-        while self._by_age:
-            _, expires = next(iter(self._by_age.values()))
-            if now < expires:
-                return
-            self._close_oldest()
-
     def _close_oldest(self) -> None:
-        connection, (origin, _) = self._by_age.popitem(last=False)
-        stack = self._by_origin[origin]
-        stack.popleft()
+        # The order is the same in both: the oldest of all is the oldest of its origin.
+        self._remove(next(iter(self._by_age)).place, 0).peer.close()
+
+    def _remove(self, place: Place, index: int) -> Connection:
+        stack = self._by_place[place]
+        connection = stack.pop(index)
+        del self._by_age[connection]
         if not stack:
-            del self._by_origin[origin]
-        connection.close()
+            del self._by_place[place]
+        return connection

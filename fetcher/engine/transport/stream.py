@@ -1,148 +1,147 @@
-"""One open connection as a stream of bytes, with a bound on every wait."""
+"""One open connection: bytes out and in, plain or over TLS, with a bound on every wait."""
 
 from __future__ import annotations
 
 import asyncio
-import select
-from typing import cast
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
+import httpcore
 import httpx
 
-_PIECE = 64 * 1024
-_HIGH_WATER = 128 * 1024
+_PIECE_BYTES = 64 * 1024
+_T = TypeVar("_T")
 
 
-class Stream(asyncio.Protocol):
-    """Bytes to and from a peer. Made by the event loop; ``close`` is immediate and never waits.
+class Stream(httpcore.AsyncNetworkStream):
+    """A connected socket as httpcore uses it. ``close`` never waits; reads and writes under way then fail.
 
-    ``address`` is the peer as text, ``received`` the number of bytes that came in so far. Reading pauses while more
-    than 128 KiB wait to be taken, so that memory stays bounded when the reader is slower than the network.
+    ``address`` is the peer as text, ``received`` the number of decrypted bytes read so far. Between two reads the
+    kernel holds what arrives, so memory stays bounded when the reader is slower than the network.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, sock: socket.socket, address: str) -> None:
         self.address = address
         self.received = 0
+        self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._reading_paused = False
-        self._writing_paused = False
-        self._ended = False
-        self._failure: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
-
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        """The event loop's end of the connection, None when it is gone."""
-        return self._transport
+        self._tls: ssl.SSLObject | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._wait: asyncio.Timeout | None = None
+        self._closed = False
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the connection is open and nothing waits to be read: what an idle one has to be for another use."""
-        if self._ended or self._buffer or self._transport is None or self._transport.is_closing():
+        """Whether the connection is open and no byte waits to be read, as reuse demands."""
+        if self._closed or self._incoming.pending or (self._tls is not None and self._tls.pending()):
             return False
-        # The peer may have closed at a moment that the event loop has not come to yet.
-        poller = select.poll()
-        poller.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return not poller.poll(0)
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
-    async def read(self, timeout: float | None) -> bytes:  # noqa: ASYNC109 - one timer is cheaper than a scope here
-        """Return what has come in, at least one byte, or nothing at the end. Raises httpx.ReadTimeout and OSError."""
-        while not self._buffer:
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                return b""
-            self._reader = self._loop.create_future()
-            try:
-                await self._bounded(self._reader, timeout, httpx.ReadTimeout)
-            finally:
-                self._reader = None
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        if self._reading_paused and self._transport is not None:
-            self._reading_paused = False
-            self._transport.resume_reading()
+    async def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """Start TLS and verify that the peer is ``host``. Raises OSError. The caller sets the bound, by cancelling."""
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        await self._over_tls(self._tls.do_handshake)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        """Return what has arrived, at least one byte, or nothing at the peer's end.
+
+        Raises httpx.ReadTimeout, httpx.ReadError after ``close``, and OSError. TLS that ends without close_notify is
+        an ssl.SSLEOFError: the peer's end may have been forged (RFC 8446, section 6.1).
+        """
+        self._refuse_if_closed()
+        tls = self._tls
+        work = self._receive(max_bytes) if tls is None else self._over_tls(tls.read, max_bytes)
+        data = await self._bounded(work, timeout, httpx.ReadTimeout)
+        self.received += len(data)
         return data
 
-    async def write(self, data: bytes, timeout: float | None) -> None:  # noqa: ASYNC109 - see read
-        """Send ``data``; the bound is on each wait for progress. Raises httpx.WriteTimeout and OSError."""
-        for start in range(0, len(data), _PIECE):
-            if self._transport is None or self._transport.is_closing():
-                raise self._failure or ConnectionResetError
-            self._transport.write(data if len(data) <= _PIECE else data[start : start + _PIECE])
-            while self._writing_paused:
-                self._writer = self._loop.create_future()
-                try:
-                    await self._bounded(self._writer, timeout, httpx.WriteTimeout)
-                finally:
-                    self._writer = None
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        """Send ``buffer``; the bound is on each 64 KiB. Raises httpx.WriteTimeout and httpcore.WriteError.
+
+        httpcore takes a WriteError for a peer that may have answered early and looks for that answer.
+        """
+        self._refuse_if_closed()
+        try:
+            for start in range(0, len(buffer), _PIECE_BYTES):
+                piece = buffer[start : start + _PIECE_BYTES]
+                work = self._send(piece) if self._tls is None else self._over_tls(self._tls.write, piece)
+                await self._bounded(work, timeout, httpx.WriteTimeout)
+                if len(piece) == _PIECE_BYTES:  # let the loop turn, however fast the peer takes them
+                    await asyncio.sleep(0)
+        except OSError as exc:
+            raise httpcore.WriteError from exc
+
+    async def aclose(self) -> None:
+        """Drop the connection now."""
+        self.close()
 
     def close(self) -> None:
         """Drop the connection now, whatever is still to be sent or read."""
-        if self._transport is not None:
-            self._transport.abort()
-        # Without a failure a body that lasts until the connection ends would look complete.
-        self._end(ConnectionAbortedError("closed on this side"))
+        self._closed = True
+        if self._wait is None:
+            self._sock.close()
+        else:  # a socket that the loop watches must not be closed: wake the task that waits, and it closes
+            self._wait.reschedule(self._loop.time())
+
+    def get_extra_info(self, info: str) -> Any:
+        """Answer httpcore, which asks an idle connection whether it ``is_readable``."""
+        return not self.is_quiet if info == "is_readable" else None
 
     async def _bounded(
         self,
-        waiter: asyncio.Future[None],
-        timeout: float | None,  # noqa: ASYNC109 - see read
+        work: Coroutine[Any, Any, _T],
+        timeout: float | None,  # noqa: ASYNC109 - it is named in the error
         expired: type[httpx.TimeoutException],
-    ) -> None:
-        if timeout is None:
-            await waiter
-            return
-        timer = self._loop.call_later(timeout, _fail, waiter, expired, timeout)
+    ) -> _T:
+        limit = self._wait = asyncio.timeout(timeout)
         try:
-            await waiter
+            async with limit:
+                return await work
+        except TimeoutError:
+            self._refuse_if_closed()
+            if not limit.expired():  # the kernel's own
+                raise
+            raise expired(f"no progress for {timeout:g} s") from None
         finally:
-            timer.cancel()
+            self._wait = None
+            if self._closed:
+                self._sock.close()
 
-    def _end(self, failure: Exception | None) -> None:
-        self._ended = True
-        self._writing_paused = False
-        self._failure = self._failure or failure
-        _wake(self._reader)
-        _wake(self._writer)
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise httpx.ReadError("the connection was closed on this side") from None
 
-    # What the event loop calls.
+    async def _receive(self, size: int) -> bytes:
+        # While the kernel has bytes, sock_recv does not wait: without this turn a fast peer would hold the loop.
+        await asyncio.sleep(0)
+        return await self._loop.sock_recv(self._sock, size)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
-        self._transport = cast("asyncio.Transport", transport)
+    async def _send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._sock, data)
 
-    def data_received(self, data: bytes) -> None:  # noqa: D102
-        self.received += len(data)
-        self._buffer += data
-        if len(self._buffer) > _HIGH_WATER and not self._reading_paused and self._transport is not None:
-            self._reading_paused = True
-            self._transport.pause_reading()
-        _wake(self._reader)
+    async def _over_tls(self, step: Callable[..., _T], *arguments: object) -> _T:
+        """Call a method of the TLS object until it has the bytes that it needs."""
+        while True:
+            try:
+                result = step(*arguments)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                if data := await self._receive(_PIECE_BYTES):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            else:
+                await self._flush()
+                return result
 
-    def eof_received(self) -> bool:  # noqa: D102
-        self._end(None)
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        # A transport that is gone must not be asked to abort any more.
-        self._transport = None
-        self._end(exc)
-
-    def pause_writing(self) -> None:  # noqa: D102
-        self._writing_paused = not self._ended
-
-    def resume_writing(self) -> None:  # noqa: D102
-        self._writing_paused = False
-        _wake(self._writer)
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
-
-
-def _fail(waiter: asyncio.Future[None], expired: type[httpx.TimeoutException], timeout: float) -> None:
-    if not waiter.done():
-        waiter.set_exception(expired(f"no progress for {timeout:g} s"))
+    async def _flush(self) -> None:
+        if data := self._outgoing.read():
+            await self._send(data)

@@ -12,7 +12,7 @@ HOSTS = 100
 
 TITLES = {
     "transport": "Trawl's transport",
-    "transport-h11": "Trawl's transport on h11",
+    "transport-httpx": "Trawl's transport on httpx",
     "engine": "Trawl's engine",
     "httpx": "httpx",
     "aiohttp": "aiohttp",
@@ -32,7 +32,7 @@ TITLES = {
     "one": "fetch_urls, one process",
     "two": "fetch_urls --workers 2",
 }
-OURS = {"transport", "transport-h11", "engine", "saved", "planned-saved", "sqlite", "sqlite-million", "postgres",
+OURS = {"transport", "transport-httpx", "engine", "saved", "planned-saved", "sqlite", "sqlite-million", "postgres",
         "postgres-million", "one", "two"}  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Workload:
 
 _FETCHING = (
     "transport",
-    "transport-h11",
+    "transport-httpx",
     "engine",
     "httpx",
     "aiohttp",

@@ -18,7 +18,7 @@ UNAVAILABLE = 3
 
 STACKS = {
     "transport": "trawl:transport",
-    "transport-h11": "trawl:transport_on_h11",
+    "transport-httpx": "trawl:transport_on_httpx",
     "engine": "trawl:engine",
     "httpx": "clients:stock_httpx",
     "aiohttp": "clients:plain_aiohttp",

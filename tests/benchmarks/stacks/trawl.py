@@ -43,9 +43,9 @@ def transport(job: Job, watch: Watch) -> Report:
     return asyncio.run(_transport(job, watch))
 
 
-def transport_on_h11(job: Job, watch: Watch) -> Report:
+def transport_on_httpx(job: Job, watch: Watch) -> Report:
     """The same with the transport that needs no libcurl."""
-    return asyncio.run(_transport(job, watch, transport="h11"))
+    return asyncio.run(_transport(job, watch, transport="httpx"))
 
 
 async def _transport(job: Job, watch: Watch, **wanted: str) -> Report:

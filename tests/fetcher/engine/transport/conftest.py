@@ -11,11 +11,10 @@ import pytest
 import trustme
 
 from fetcher.engine.addresses import AddressPolicy
+from fetcher.engine.transport.dialler import Dialler
 from fetcher.engine.transport.http import HttpTransport, verifying_context
 from fetcher.engine.transport.libcurl import LibcurlTransport
-from fetcher.engine.transport.network import Dialler
 from fetcher.engine.transport.options import ConnectionOptions
-from fetcher.engine.transport.pool import IdlePool
 from fetcher.engine.transport.resolver import Lookup, Resolver, system_lookup
 from tests.fetcher.engine.transport.loopback import LOOPBACK, TIMEOUTS, Handler, MakeTransport, Serve, Server
 
@@ -62,7 +61,7 @@ async def serve() -> AsyncIterator[Serve]:
     await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=["h11", "libcurl"])
+@pytest.fixture(params=["httpx", "libcurl"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Which transport: whatever is written for one of them holds for the other."""
     return str(request.param)
@@ -86,7 +85,7 @@ async def make_transport(kind: str) -> AsyncIterator[MakeTransport]:
             made.append(LibcurlTransport(policy, resolver, TIMEOUTS, connections=idle, options=options))
         else:
             dialler = Dialler(policy, resolver, verifying_context(ca_file or None))
-            made.append(HttpTransport(dialler, IdlePool(idle), TIMEOUTS))
+            made.append(HttpTransport(dialler, TIMEOUTS, connections=idle))
         return made[-1]
 
     yield make

@@ -47,6 +47,15 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - nothing to open while counting
 
 
+async def closed_down_to(count: int) -> bool:
+    """Wait until no more files are open than ``count``: on a busy machine a server closes its end late."""
+    for _ in range(1000):
+        if open_files() <= count:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
 async def fetch(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> tuple[httpx.Response, bytes]:
     """Return the answer and its whole raw body."""
     response = await transport.handle_async_request(request)

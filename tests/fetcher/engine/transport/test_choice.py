@@ -38,14 +38,14 @@ class TestTheChoice:
         assert (chosen.name, chosen.is_fallback) == ("libcurl", False)
         assert chosen.shown.startswith("libcurl ")
 
-    @pytest.mark.parametrize("name", ["h11", "httpcore"])
-    def test_is_h11_where_that_is_asked_for(self, name: str) -> None:
+    @pytest.mark.parametrize("name", ["httpx", "h11", "httpcore"])
+    def test_is_httpx_where_that_is_asked_for(self, name: str) -> None:
         chosen = choose_transport(ConnectionOptions(transport=name))  # type: ignore[arg-type]
-        assert (chosen.name, chosen.reason, chosen.is_fallback) == ("h11", f"FETCHER_TRANSPORT is {name}", False)
+        assert (chosen.name, chosen.reason, chosen.is_fallback) == ("httpx", f"FETCHER_TRANSPORT is {name}", False)
 
-    def test_is_h11_without_pycurl_and_says_what_to_install(self) -> None:
+    def test_is_httpx_without_pycurl_and_says_what_to_install(self) -> None:
         told = without_pycurl("")
-        assert "name='h11'" in told
+        assert "name='httpx'" in told
         assert "is_fallback=True" in told
         assert "pip install pycurl" in told
 
@@ -53,12 +53,12 @@ class TestTheChoice:
         assert without_pycurl("transport='libcurl'").startswith("transport is libcurl, but pycurl cannot be imported")
 
     @pytest.mark.parametrize(("option", "value"), [("proxy", "http://gate:3128"), ("http2", True)])
-    def test_is_an_error_where_h11_knows_less_than_is_asked_for(self, option: str, value: object) -> None:
+    def test_is_an_error_where_httpx_knows_less_than_is_asked_for(self, option: str, value: object) -> None:
         assert without_pycurl(f"{option}={value!r}").startswith(
-            f"{option} needs libcurl, and h11 takes its place since"
+            f"{option} needs libcurl, and httpx takes its place since"
         )
-        with pytest.raises(ConfigError, match="needs libcurl, and h11 is what FETCHER_TRANSPORT asks for") as caught:
-            choose_transport(ConnectionOptions(transport="h11", **{option: value}))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="needs libcurl, and httpx is what FETCHER_TRANSPORT asks for") as caught:
+            choose_transport(ConnectionOptions(transport="httpx", **{option: value}))  # type: ignore[arg-type]
         assert caught.value.name == option
 
     @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ class TestTheChoice:
         assert problem_of(version, tls).startswith(problem)
         assert bool(problem_of(version, tls)) == bool(problem)
 
-    @pytest.mark.parametrize(("name", "made"), [("libcurl", LibcurlTransport), ("h11", HttpTransport)])
+    @pytest.mark.parametrize(("name", "made"), [("libcurl", LibcurlTransport), ("httpx", HttpTransport)])
     async def test_is_what_is_opened(self, name: str, made: type) -> None:
         transport = open_transport(FetchConfig(), ConnectionOptions(transport=name))  # type: ignore[arg-type]
         assert isinstance(transport, made)

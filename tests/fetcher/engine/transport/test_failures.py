@@ -33,7 +33,7 @@ def test_a_failure_to_connect(error: Exception, text: str) -> None:
     ("error", "text"),
     [
         (ConnectionResetError(), "a.test closed the connection during the TLS handshake"),
-        (EOFError(), "a.test closed the connection during the TLS handshake"),
+        (ssl.SSLEOFError(8, "x"), "a.test closed the connection during the TLS handshake"),
         (ssl.SSLError(1, "[SSL: TLSV1_ALERT_INTERNAL_ERROR] x (_ssl.c:1)"), "TLS handshake failed: "),
         (UnicodeError("label too long"), "TLS handshake failed: label too long"),
     ],
@@ -54,6 +54,16 @@ def test_a_failure_of_the_handshake_may_pass(error: Exception, text: str) -> Non
         (RuntimeError("odd"), httpx.ReadError, "the connection failed: odd"),
         (RuntimeError(), httpx.ReadError, "the connection failed: RuntimeError"),
         (h11.LocalProtocolError("odd"), httpx.LocalProtocolError, "the request cannot be sent: odd"),
+        (
+            h11.LocalProtocolError(r"Illegal header value b'Bearer s3cret\n'"),
+            httpx.LocalProtocolError,
+            "the request cannot be sent: Illegal header value",
+        ),
+        (
+            ssl.SSLEOFError(8, "x"),
+            httpx.RemoteProtocolError,
+            "the server closed the connection in the middle of the body",
+        ),
         (h11.RemoteProtocolError("odd"), httpx.RemoteProtocolError, "the answer is not valid HTTP/1.1: odd"),
         (httpx.ReadTimeout("kept"), httpx.ReadTimeout, "kept"),
     ],

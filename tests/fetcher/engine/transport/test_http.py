@@ -20,6 +20,7 @@ from tests.fetcher.engine.transport.loopback import (
     Serve,
     Server,
     Transport,
+    closed_down_to,
     fetch,
     ok,
     open_files,
@@ -247,7 +248,14 @@ async def test_a_safe_request_is_sent_again_when_a_kept_connection_breaks(serve:
 
 
 async def test_an_unsafe_request_is_never_sent_twice(serve: Serve, transport: Transport) -> None:
-    server = await serve(handler=closes_at_the_second_request)
+    def handler(server: Server) -> Handler:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while not (await server.read_head(reader)).startswith(b"POST"):
+                writer.write(ok())
+
+        return handle
+
+    server = await serve(handler=handler)
     await fetch(transport, get(server))
     error = await failure(transport, get(server, method="POST", content=b"x"))
     assert str(error) == "the server closed the connection before answering"
@@ -400,8 +408,7 @@ async def test_cancelled_requests_leave_no_open_file_behind(serve: Serve, transp
             asyncio.get_running_loop().call_later(draw.uniform(0, 0.02), task.cancel)
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in done)
-    await asyncio.sleep(0.05)
-    assert open_files() <= before
+    assert await closed_down_to(before)
 
 
 async def test_cancelled_handshakes_leave_no_open_file_behind(
@@ -419,8 +426,7 @@ async def test_cancelled_handshakes_leave_no_open_file_behind(
         for task in tasks:
             asyncio.get_running_loop().call_later(draw.uniform(0, 0.05), task.cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0.1)
-    assert open_files() <= before
+    assert await closed_down_to(before)
 
 
 async def test_a_cancelled_request_closes_its_connection_at_once(serve: Serve, transport: Transport) -> None:

@@ -143,7 +143,7 @@ async def test_when_every_address_refuses_all_are_told(
     transport = make_transport(lookup=answering(["127.0.0.1", "127.0.0.2"]))
     one, two = f"127.0.0.1:{free_port}", f"127.0.0.2:{free_port}"
     told = {
-        "h11": f"connection refused by {one}; connection refused by {two}",
+        "httpx": f"connection refused by {one}; connection refused by {two}",
         "libcurl": f"connection refused by {two}, the last of 2 addresses (before it {one})",
     }
     with pytest.raises(httpx.ConnectError) as caught:
