@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import certifi
 import httpx
+import msgspec
 import pycurl
 
-from fetcher.engine.transport.curl_transfer import Options
 from fetcher.engine.transport.options import ConnectionOptions
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[^\x00\r\n]*")
+_SMALL_ESCAPE = re.compile(r"%(?:[a-f][0-9A-Fa-f]|[0-9A-F][a-f])")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 """What libcurl writes itself, by the URL and the body that it sends."""
 _SILENT = (b"Accept", b"User-Agent", b"Expect", b"Content-Type")
 """What libcurl would add by itself."""
 _SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_LONG + 265)
+
+Judge = Callable[[str, int], str | None]
+"""From an address and a port to the reason why it must not be connected to."""
+Kind = tuple[str, bool, bool, bool]
+"""What a handle keeps: the method, whether it sends a body, a target of its own, and on new connections only."""
+Options = list[tuple[int, Any]]
+"""What is set once for a handle: libcurl's option and its value."""
+
+
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that.
+
+    ``target`` is the request line's where libcurl would change what the URL says.
+    """
+
+    url: str
+    target: str | None
+    host: str
+    lines: list[bytes]
+    body: bytes
+    resolve: str | None
+    connect_timeout: float | None
+    read_timeout: float | None
 
 
 def common_options(options: ConnectionOptions) -> Options:
@@ -53,18 +78,21 @@ def common_options(options: ConnectionOptions) -> Options:
     return common
 
 
-def method_options(method: str, *, body: bool) -> Options:
-    """Return what makes a handle send this method, with a body or without."""
+def method_options(kind: Kind) -> Options:
+    """Return what makes a handle send requests of a kind."""
+    method, body, _, fresh = kind
+    options: Options = [(pycurl.FRESH_CONNECT, 1)] if fresh else []
     if body:
         # A body that was begun cannot be read again, so libcurl fails where it would silently send it twice.
-        return [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
-    if method == "GET":
-        return [(pycurl.HTTPGET, 1)]
-    if method == "HEAD":
-        return [(pycurl.NOBODY, 1)]
-    options: Options = [(pycurl.HTTPGET, 1), (pycurl.CUSTOMREQUEST, method)]
-    if method not in SAFE:  # on a kept connection that turns out closed libcurl would send it once more
-        options.append((pycurl.FRESH_CONNECT, 1))
+        options += [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
+        if method not in SAFE:  # no server closes sooner, but for those that close at once
+            options.append((pycurl.MAXAGE_CONN, 1))
+    elif method == "HEAD":
+        options.append((pycurl.NOBODY, 1))
+    else:
+        options.append((pycurl.HTTPGET, 1))
+        if method != "GET":
+            options.append((pycurl.CUSTOMREQUEST, method))
     return options
 
 
@@ -85,6 +113,17 @@ def header_lines(headers: Iterable[tuple[bytes, bytes]], netloc: bytes) -> list[
         lines.append(name + b": " + value if value else name + b";")
     lines += [name + b":" for name in _SILENT if name.lower() not in given]
     return lines
+
+
+def exact_target(url: str, *, absolute: bool) -> str | None:
+    """Return the target of a URL's request line where libcurl would write it otherwise, None where it would not.
+
+    libcurl writes the hexadecimal digits of escapes in capitals. Signatures are over what was given: ``/a%2fb``.
+    ``absolute`` says that the whole URL goes to a proxy (RFC 9112, section 3.2.2).
+    """
+    if _SMALL_ESCAPE.search(url) is None:
+        return None
+    return url if absolute else url[url.index("/", len("https://")) :]
 
 
 def split_url(url: httpx.URL) -> tuple[str, str, int]:

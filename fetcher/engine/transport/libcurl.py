@@ -14,14 +14,18 @@ from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
 from fetcher.engine.transport.curl_options import (
     SAFE,
+    Kind,
+    Order,
     common_options,
+    exact_target,
     header_lines,
     is_method,
     method_options,
     read_body,
     split_url,
 )
-from fetcher.engine.transport.curl_transfer import CurlTransfer, Order
+from fetcher.engine.transport.curl_transfer import CurlTransfer
+from fetcher.engine.transport.failures import ClosedBeforeAnswer
 from fetcher.engine.transport.messages import Answer, PreparedRequest, WholeBody
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.options import ConnectionOptions, proxy_place
@@ -29,7 +33,11 @@ from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.transport.wire import WIRE, Wire
 
 _KEPT_LINES = 256
+_KEPT_LINES_BYTES = 4096
+"""Longer headers are prepared each time: what a server sends, such as a validator, comes back in them."""
 _KEPT_PLACES = 4096
+_KEPT_KINDS = 32
+"""Methods are free: a list could name a new one for each request."""
 
 Place = tuple[str, int]
 """A name and a port."""
@@ -62,10 +70,11 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         self._timeouts = timeouts
         self._options = options or ConnectionOptions()
         self._proxy = proxy_place(self._options.proxy) if self._options.proxy else None
+        self._forwarded = self._options.proxy.startswith("http")
         self._loop = asyncio.get_running_loop()
         self._driver = Driver(connections, multiplexed=self._options.http2)
         self._common = common_options(self._options)
-        self._spare: dict[tuple[str, bool], list[CurlTransfer]] = {}
+        self._spare: dict[Kind, list[CurlTransfer]] = {}
         self._transfers: set[CurlTransfer] = set()
         self._lines: dict[int, tuple[object, list[bytes]]] = {}
         self._places: dict[Place, tuple[tuple[str, ...], str]] = {}
@@ -146,7 +155,8 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 found = await self._look_up(wanted[0], connect, wire)
                 connect = None if connect is None else max(0.001, connect - (wire.dns or 0))
             resolve = self._told(wanted, found)
-        return Order(url, host, lines, body, resolve, connect, timeouts.get("read"))
+        exact = exact_target(url, absolute=self._forwarded and url.startswith("http:")) if "%" in url else None
+        return Order(url, exact, host, lines, body, resolve, connect, timeouts.get("read"))
 
     def _to_be_found(self, host: str, port: int) -> Place | None:
         """Return which name is to be looked up, the host's or the proxy's. Raises BlockedAddress for an address."""
@@ -197,6 +207,8 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         if known is not None and known[0] is request.prepared:
             return known[1]
         lines = header_lines(request.prepared, b"")
+        if sum(map(len, lines)) > _KEPT_LINES_BYTES:
+            return lines
         if len(self._lines) >= _KEPT_LINES:
             self._lines.clear()
         self._lines[key] = request.prepared, lines
@@ -205,19 +217,17 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
     # Handles
 
     def _begin(self, method: str, order: Order) -> CurlTransfer:
-        kind = method, bool(order.body)
+        body, fresh = bool(order.body), False
+        if method not in SAFE:
+            # Without a body libcurl would silently send it twice, where a kept connection turns out to be closed.
+            fresh = not body or not self._driver.kept.is_trusted(_server(order.url), self._loop.time())
+        kind = method, body, order.target is not None, fresh
         spare = self._spare.get(kind)
         if spare:
             transfer = spare.pop()
         else:
-            options = [*self._common, *method_options(method, body=bool(order.body))]
-            transfer = CurlTransfer(
-                self._driver,
-                options,
-                self._judge,
-                kind,
-                proxy=self._proxy is not None,
-            )
+            options = [*self._common, *method_options(kind)]
+            transfer = CurlTransfer(self._driver, options, self._judge, kind, proxy=self._proxy is not None)
         self._transfers.add(transfer)
         transfer.begin(order)
         if order.read_timeout is not None:
@@ -226,10 +236,19 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
 
     def _give_back(self, transfer: CurlTransfer) -> None:
         self._transfers.discard(transfer)
-        if self._closed:
+        if transfer.kind[0] not in SAFE and transfer.own is not None and transfer.order is not None:
+            self._note_keeping(transfer, transfer.own, transfer.order.url)
+        transfer.forget()
+        if self._closed or (transfer.kind not in self._spare and len(self._spare) >= _KEPT_KINDS):
             transfer.close()
         else:
             self._spare.setdefault(transfer.kind, []).append(transfer)
+
+    def _note_keeping(self, transfer: CurlTransfer, own: Place, url: str) -> None:
+        if transfer.failure is None:
+            self._driver.note_answer(_server(url), own)
+        elif isinstance(transfer.failure, ClosedBeforeAnswer):
+            self._driver.kept.note_close(own, self._loop.time())
 
     def _release(self, transfer: CurlTransfer) -> None:
         """Let a transfer go whose answer is not wanted any more."""
@@ -262,6 +281,10 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 soonest = stalled_at
         if soonest is not None:
             self._look_by(soonest)
+
+
+def _server(url: str) -> str:
+    return url[: url.index("/", len("https://"))]
 
 
 class _Streamed(httpx.AsyncByteStream):
