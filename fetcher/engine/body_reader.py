@@ -19,19 +19,25 @@ import httpx
 from fetcher.engine.bodies import PIECE, SpilledBody, Spilling
 from fetcher.engine.codings import decoding_failed
 from fetcher.engine.decoding import decode, packed_limit, refuse_declared_length, too_large
+from fetcher.engine.errors import FetchError
 from fetcher.engine.transport.messages import WholeBody
 
 _THREADS = 2
 """Bodies decoded at once in the whole process: it bounds the memory, for each may need three windows."""
 _INLINE_SECONDS = 0.001
-"""How long the event loop decodes one body before a thread takes over: some 300 KB. A thread costs 0.1 ms itself."""
-_TURN_SECONDS = 0.015
-"""How long the event loop decodes between two of its turns, all bodies together: many may arrive at once."""
-_FREE_CPU_SECONDS = 0.5
-_SLOWEST_BYTES_PER_SECOND = 10 * 2**20
-"""Processor time that a body may take in a thread, and the decoded bytes that each further second must give.
+"""Processor time for which the event loop decodes one body before a thread takes over: some 300 KB.
 
-Slow hardware gives several times as many. A body made of nothing but code tables gives none.
+A thread costs 0.1 ms itself.
+"""
+_UNTIMED_STEPS = 2
+"""Steps that are taken whatever they cost, the end of a small body among them: the time may be a garbage collection's."""
+_TURN_SECONDS = 0.015
+"""Processor time for which the event loop decodes in one turn, all bodies together: many may arrive at once."""
+_FREE_SECONDS = 0.25
+_SLOWEST_BYTES_PER_SECOND = 10 * 2**20
+"""Processor time that a body may take in a thread, and how many decoded bytes each further second must yield.
+
+Slow hardware yields several times as many. A body of code tables yields none: 20 KB of it would take 6 s.
 """
 _SMALL_BYTES = 4 * 2**10
 _BURST_CHUNKS = 64
@@ -104,15 +110,16 @@ class BodyReader:
         """Take steps for a moment. Returns whether the body is complete."""
         if self._decoded_here > _TURN_SECONDS:
             return False
-        now = began = time.perf_counter()
+        began = time.thread_time()
         try:
-            for piece in steps:
+            for count, piece in enumerate(steps, 1):
                 gathered.add(piece)
-                now = time.perf_counter()
-                if now - began > _INLINE_SECONDS or gathered.size > self._spilling.threshold:
+                if gathered.size > self._spilling.threshold:
+                    return False
+                if count > _UNTIMED_STEPS and time.thread_time() - began > _INLINE_SECONDS:
                     return False
         finally:
-            self._decoded_here += now - began
+            self._decoded_here += time.thread_time() - began
             if self._decoded_here > _INLINE_SECONDS and not self._renewing:
                 self._renewing = True
                 asyncio.get_running_loop().call_soon(self._renew)
@@ -194,7 +201,21 @@ class _Work:
         self._room = threshold
 
     def run(self) -> bytes | None:
-        """Return the decoded body, None where it is in the file (or nobody waits for it any more)."""
+        """Return the decoded body, None if it is in the file or if the work was stopped."""
+        try:
+            return self._run()
+        except FetchError as exc:
+            # What led to it holds the decoders and their windows, and the error may live as long as a garbage cycle.
+            exc.__cause__ = exc.__context__ = None
+            error = exc.with_traceback(None)
+        finally:
+            self._gathered.pieces.clear()
+        try:
+            raise error
+        finally:
+            del error
+
+    def _run(self) -> bytes | None:
         began = time.thread_time()
         self._write()
         for piece in self._steps:
@@ -203,10 +224,9 @@ class _Work:
             self._gathered.add(piece)
             self._write()
             spent = time.thread_time() - began
-            if spent > _FREE_CPU_SECONDS + self._gathered.size / _SLOWEST_BYTES_PER_SECOND:
-                raise decoding_failed(
-                    f"the body takes too long to decode: {spent:.1f} s for {self._gathered.size} bytes so far"
-                )
+            if spent > _FREE_SECONDS + self._gathered.size / _SLOWEST_BYTES_PER_SECOND:
+                text = f"the body takes too long to decode: {spent:.1f} s for {self._gathered.size} bytes so far"
+                raise decoding_failed(text)
         if not len(self._body):
             return self._gathered.join()
         self._body.write(self._gathered.pieces)

@@ -168,21 +168,20 @@ class Client:
         try:
             with self._deadlines.limit(budget) as limit:
                 await self._exchange(request, exchange)
-        except (TimeoutError, FetchError, httpx.TransportError, httpx.InvalidURL) as exc:
-            error = self._failure(exc, exchange, f"{budget:.3g} s" if limit.expired else "")
-            if self._counts_without_body(exchange):
-                exchange.remark = f"its body is not kept: {error.detail}"
-            elif error is exc:
+        except FetchError as exc:
+            exc.answered = exchange.status is not None
+            if not self._counts_without_body(exchange):
                 raise
-            else:
-                raise error from exc
+            exchange.remark = _not_kept(exc)
+        except (TimeoutError, httpx.TransportError, httpx.InvalidURL) as exc:
+            expired = f"{budget:.3g} s" if limit.expired else ""
+            if not self._counts_without_body(exchange):
+                raise self._failure(exc, exchange, expired) from exc
+            exchange.remark = _not_kept(self._failure(exc, exchange, expired))
 
     def _failure(self, exc: Exception, exchange: Exchange, expired: str) -> FetchError:
-        """Return what went wrong as a FetchError; ``expired`` is the time that the attempt had, where it was up."""
+        """Return what went wrong as a FetchError; ``expired`` is the attempt's time limit, if that was exceeded."""
         answered = exchange.status is not None
-        if isinstance(exc, FetchError):
-            exc.answered = answered
-            return exc
         if isinstance(exc, httpx.TransportError | httpx.InvalidURL):
             connect, read = self._config.connect_timeout, self._config.read_timeout
             return fetch_error(exc, connect=connect, read=read, answered=answered)
@@ -271,6 +270,10 @@ class _Ready:
 
     raw: RawHeaders | None
     conditional: bool
+
+
+def _not_kept(error: FetchError) -> str:
+    return f"its body is not kept: {error.detail}"
 
 
 def _raw_headers(headers: Headers) -> RawHeaders:
