@@ -136,9 +136,11 @@ class Attempts:
             return self._failed(journey, host, error)
         if exchange.status >= 400:
             detail = f"HTTP {exchange.status} {httpx.codes.get_reason_phrase(exchange.status)}".rstrip()
+            if exchange.remark:
+                detail += f"; {exchange.remark}"
             return self._failed(journey, host, FetchError(detail, kind=ErrorKind.HTTP_STATUS, answered=True))
         journey.end_attempt(None, "", None)
-        return journey.outcome(Status.SUCCEEDED)
+        return journey.outcome(Status.SUCCEEDED, None, exchange.remark)
 
     def _failed(self, journey: Journey, host: str, error: FetchError) -> Outcome | None:
         now = self._loop.time()

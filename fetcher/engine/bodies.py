@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from io import FileIO
 from threading import Lock
+from typing import Any
 
 from fetcher.engine.errors import SpillFailed
 
@@ -32,7 +33,7 @@ class SpilledBody:
     def __init__(
         self, folder: str | None = None, *, closed: Callable[[SpilledBody], object] = lambda body: None
     ) -> None:
-        self.writing: Future[None] | None = None
+        self.writing: Future[Any] | None = None
         """What writes to it in another thread, or did."""
         self._folder = folder
         self._closed = closed
@@ -48,7 +49,7 @@ class SpilledBody:
         """Return a new and empty one in the same folder."""
         return SpilledBody(self._folder)
 
-    def write(self, pieces: Iterable[bytes]) -> None:
+    def write(self, pieces: Iterable[bytes | bytearray]) -> None:
         """Add to its end. Raises SpillFailed, and ValueError where it is closed."""
         if not self._open:
             raise ValueError("the body is closed")
@@ -122,14 +123,19 @@ class Spilling:
         finally:
             self._threads.shutdown(wait=False)
 
-    async def add(self, body: SpilledBody | None, pieces: list[bytes]) -> SpilledBody:
+    def begin(self) -> SpilledBody:
+        """Return a new and empty body, which has no file until something is written to it."""
+        body = SpilledBody(self._folder, closed=self._bodies.discard)
+        self._bodies.add(body)
+        return body
+
+    async def add(self, body: SpilledBody | None, pieces: list[bytes | bytearray]) -> SpilledBody:
         """Write to a body's end, None for a new one, and return it. The list is emptied.
 
         Raises SpillFailed. Whatever it raises, a cancellation as well, the body is closed.
         """
         if body is None:
-            body = SpilledBody(self._folder, closed=self._bodies.discard)
-            self._bodies.add(body)
+            body = self.begin()
         body.writing = self._threads.submit(body.write, pieces.copy())
         pieces.clear()
         try:
@@ -141,8 +147,12 @@ class Spilling:
 
     def discard(self, body: SpilledBody | None) -> None:
         """Close a body, without waiting for that: giving back the room of a large file takes its time."""
-        if body is not None:
+        if body is None:
+            return
+        try:
             self._threads.submit(body.close)
+        except RuntimeError:  # it was left meanwhile, which closed them all
+            body.close()
 
     def _close_all(self) -> None:
         for body in self._bodies.copy():

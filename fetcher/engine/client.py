@@ -14,11 +14,13 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from fetcher.engine.bodies import PIECE, SpilledBody, Spilling
+from fetcher.engine.bodies import SpilledBody, Spilling
+from fetcher.engine.body_reader import BodyReader
 from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference, resolve_header
+from fetcher.engine.cookies import Cookie, collect_cookies, with_cookies
 from fetcher.engine.deadlines import Deadlines
-from fetcher.engine.decoding import ACCEPT_ENCODING, BodyDecoder, refuse_declared_length, too_large
-from fetcher.engine.errors import ErrorKind, FetchError, TooManyRedirects, fetch_error
+from fetcher.engine.decoding import ACCEPT_ENCODING, read_codings, too_large
+from fetcher.engine.errors import ErrorKind, FetchError, InvalidUrl, TooManyRedirects, fetch_error
 from fetcher.engine.transport import WIRE, PreparedRequest, Wire
 from fetcher.engine.transport.messages import RawHeaders, WholeBody, response_fields
 from fetcher.engine.types import Headers, Target, Validators
@@ -34,6 +36,8 @@ _CONTENT_HEADERS = frozenset({"content-type", "content-encoding", "content-langu
 _NOT_ASCII = re.compile("[\x80-\xff]")
 _DRAINED = 64 * 2**10
 """Bytes of a redirect's body that are read to keep the connection; a longer one is cut off."""
+_DRAINING_SECONDS = 1.0
+"""How long they are waited for: a new connection costs less."""
 _KNOWN_HEADERS = 1024
 """Sets of headers that are kept ready to be sent."""
 _KNOWN_HEADERS_CHARS = 4096
@@ -49,11 +53,16 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None = None
     validators: Validators | None = None
     number: int = 0
+    cookies: tuple[Cookie, ...] = ()
+    """What the redirects before this hop have set."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """What is known of one hop, filled in as far as it came. ``first_byte`` is seconds from the hop's start."""
+    """What is known of one hop, filled in as far as it came.
+
+    ``first_byte`` is seconds from the hop's start; ``remark`` says what is odd about the body, where something is.
+    """
 
     wire: Wire = field(default_factory=Wire)
     conditional: bool = False
@@ -61,6 +70,7 @@ class Exchange:
     headers: Headers = ()
     body: bytes | SpilledBody | None = None
     first_byte: float | None = None
+    remark: str = ""
 
     def header(self, name: str) -> str | None:
         """Return the first value of a response header by its lower-case name."""
@@ -83,7 +93,7 @@ class Client:
     ) -> None:
         self._transport = transport
         self._config = config
-        self._spilling = spilling or Spilling(config.max_body)
+        self._bodies = BodyReader(config.max_body, spilling)
         self._deadlines = Deadlines()
         self._timeouts = {
             "connect": config.connect_timeout,
@@ -118,15 +128,28 @@ class Client:
         if location is None:
             return None
         if hop.number >= self._config.max_redirects:
-            raise TooManyRedirects(f"more than {self._config.max_redirects} redirects (--max-redirects)", answered=True)
+            raise TooManyRedirects(self._too_many(hop, location), answered=True)
         url = join_url(hop.url.href, location)
+        cookies = hop.cookies
+        if set_cookie := exchange.values("set-cookie"):
+            cookies = collect_cookies(cookies, hop.url, set_cookie, time.time())
         method, headers, body = hop.method, hop.headers, hop.body
         if (exchange.status == 303 and method != "HEAD") or (exchange.status in (301, 302) and method == "POST"):
             method, body = "GET", None
             headers = tuple(pair for pair in headers if pair[0].lower() not in _CONTENT_HEADERS)
         if url.origin != hop.url.origin:
             headers = tuple(pair for pair in headers if not self._config.is_secret(*pair))
-        return Hop(url, method, headers, body, hop.validators, hop.number + 1)
+        return Hop(url, method, headers, body, hop.validators, hop.number + 1, cookies)
+
+    def _too_many(self, hop: Hop, location: str) -> str:
+        text = f"more than {self._config.max_redirects} redirects (--max-redirects)"
+        with contextlib.suppress(InvalidUrl):
+            if join_url(hop.url.href, location).href == hop.url.href:
+                text += (
+                    ": the URL redirects to itself; the server probably expects a login, or a header or a cookie of "
+                    "another host, which --header can send"
+                )
+        return text
 
     def _redirects_to(self, exchange: Exchange) -> str | None:
         """Return the Location that is to be followed; an empty one would lead back to where it came from."""
@@ -142,29 +165,39 @@ class Client:
     async def send(self, hop: Hop, exchange: Exchange, *, budget: float) -> None:
         """Send one hop and read its answer into ``exchange`` within ``budget`` seconds.
 
-        The body of a redirect that will be followed is not kept. Raises FetchError for whatever goes wrong.
+        The body of a redirect that will be followed is not kept. Raises FetchError for whatever goes wrong, except in
+        the body of an answer that counts without it: then ``exchange.remark`` says what.
         """
         request = self._request(hop, exchange)
         try:
             with self._deadlines.limit(budget) as limit:
                 await self._exchange(request, exchange)
-        except TimeoutError:
-            text = "no answer" if exchange.status is None else "the answer was not complete"
-            if limit.expired:
-                text += f" when the time for the attempt was up, {budget:.3g} s (--deadline, --total-deadline)"
-            raise FetchError(
-                text, kind=ErrorKind.TIMEOUT, retryable=True, answered=exchange.status is not None
-            ) from None
         except FetchError as exc:
             exc.answered = exchange.status is not None
-            raise
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
-            raise fetch_error(
-                exc,
-                connect=self._config.connect_timeout,
-                read=self._config.read_timeout,
-                answered=exchange.status is not None,
-            ) from exc
+            if not self._counts_without_body(exchange):
+                raise
+            exchange.remark = _not_kept(exc)
+        except (TimeoutError, httpx.TransportError, httpx.InvalidURL) as exc:
+            expired = f"{budget:.3g} s" if limit.expired else ""
+            if not self._counts_without_body(exchange):
+                raise self._failure(exc, exchange, expired) from exc
+            exchange.remark = _not_kept(self._failure(exc, exchange, expired))
+
+    def _failure(self, exc: Exception, exchange: Exchange, expired: str) -> FetchError:
+        """Return what went wrong as a FetchError; ``expired`` is the attempt's time limit, if that was exceeded."""
+        answered = exchange.status is not None
+        if isinstance(exc, httpx.TransportError | httpx.InvalidURL):
+            connect, read = self._config.connect_timeout, self._config.read_timeout
+            return fetch_error(exc, connect=connect, read=read, answered=answered)
+        text = "the answer was not complete" if answered else "no answer"
+        if expired:
+            text += f" when the time for the attempt was up, {expired} (--deadline, --total-deadline)"
+        return FetchError(text, kind=ErrorKind.TIMEOUT, retryable=True, answered=answered)
+
+    def _counts_without_body(self, exchange: Exchange) -> bool:
+        """Whether the status says all: a failure, a redirect that is followed, or 304, which has no body."""
+        status = exchange.status
+        return status is not None and (status >= 400 or status == 304 or self._redirects_to(exchange) is not None)
 
     def _request(self, hop: Hop, exchange: Exchange) -> httpx.Request:
         ready = self._prepared(hop.headers)
@@ -175,6 +208,8 @@ class Client:
                 ready = _Ready((*raw, *_raw_headers(conditions)), conditional=True)
         exchange.conditional = ready.conditional
         raw = ready.raw if ready.raw is not None else _raw_headers(hop.headers)
+        if hop.cookies:
+            raw = with_cookies(raw, hop.cookies, hop.url, time.time())
         return PreparedRequest(hop.method, hop.url, raw, hop.body, {"timeout": self._timeouts, WIRE: exchange.wire})
 
     def _prepared(self, headers: Headers) -> _Ready:
@@ -196,7 +231,7 @@ class Client:
             exchange.headers = response_fields(response)
             exchange.status = response.status_code
             if exchange.status in REDIRECTS and self._redirects_to(exchange) is not None:
-                await _drain(stream)
+                await self._drain(stream)
             else:
                 exchange.body = await self._read(request.method, exchange, stream)
         finally:
@@ -204,35 +239,33 @@ class Client:
                 await stream.aclose()
 
     async def _read(self, method: str, exchange: Exchange, stream: httpx.AsyncByteStream) -> bytes | SpilledBody:
-        """Return the decoded body. Read as on the wire: ``Response.aiter_raw`` costs more and gives the same."""
-        limit = self._config.max_body
-        coding = exchange.header("content-encoding") and ", ".join(exchange.values("content-encoding"))
-        if not coding:
-            if isinstance(stream, WholeBody) and stream.failure is None:
-                if len(stream.data) > limit:
-                    raise too_large(limit)
-                return stream.data
-            if method != "HEAD" and exchange.status not in (204, 304):
-                refuse_declared_length(exchange.header("content-length") or "", limit)
-        decoder = BodyDecoder(coding or "", limit)
-        pieces: list[bytes] = []
-        size, room = 0, self._spilling.threshold
-        spilled: SpilledBody | None = None
-        try:
+        """Return the decoded body."""
+        coded = exchange.header("content-encoding")
+        if not coded and isinstance(stream, WholeBody) and stream.failure is None:
+            if len(stream.data) > self._config.max_body:
+                raise too_large(self._config.max_body)
+            return stream.data
+        if method == "HEAD" or exchange.status in (204, 304):
+            return await self._bodies.read(stream, "")  # its headers describe a body that it does not have
+        codings, remark = read_codings(exchange.values("content-encoding")) if coded else ([], "")
+        if codings:
+            body = await self._bodies.read_decoded(stream, codings)
+        else:
+            body = await self._bodies.read(stream, exchange.header("content-length") or "")
+        if remark and len(body):
+            exchange.remark = remark
+        return body
+
+    async def _drain(self, stream: httpx.AsyncByteStream) -> None:
+        """Read a short body, to keep the connection."""
+        if isinstance(stream, WholeBody):
+            return
+        read = 0
+        with contextlib.suppress(TimeoutError, httpx.TransportError), self._deadlines.limit(_DRAINING_SECONDS):
             async for chunk in stream:
-                for piece in decoder.feed(chunk):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > room:
-                        spilled = await self._spilling.add(spilled, pieces)
-                        room = size + PIECE
-            decoder.finish()
-            if spilled is not None:
-                return await self._spilling.add(spilled, pieces)
-        except BaseException:
-            self._spilling.discard(spilled)
-            raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                read += len(chunk)
+                if read > _DRAINED:
+                    break
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +274,10 @@ class _Ready:
 
     raw: RawHeaders | None
     conditional: bool
+
+
+def _not_kept(error: FetchError) -> str:
+    return f"its body is not kept: {error.detail}"
 
 
 def _raw_headers(headers: Headers) -> RawHeaders:
@@ -257,14 +294,6 @@ def _remember(known: dict[Headers, _T], headers: Headers, value: _T) -> None:
     if len(known) >= _KNOWN_HEADERS:  # a list in which each target has its own
         known.clear()
     known[headers] = value
-
-
-async def _drain(stream: httpx.AsyncByteStream) -> None:
-    read = 0
-    async for chunk in stream:
-        read += len(chunk)
-        if read > _DRAINED:
-            break
 
 
 def _conditional(headers: Headers) -> bool:

@@ -128,9 +128,9 @@ class Target(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """The engine's final verdict on a target.
 
-    ``body`` is decoded content, None where there was no complete answer; one that was spilled is closed by whoever
-    takes the outcome. ``started_at`` and ``finished_at`` are seconds since the epoch; ``elapsed`` is the seconds
-    between them, waits included.
+    ``error_detail`` says why it failed; of a success it is a remark, mostly empty. ``body`` is decoded content, None
+    where there was no complete answer; one that was spilled is closed by whoever takes the outcome. ``started_at`` and
+    ``finished_at`` are seconds since the epoch; ``elapsed`` is the seconds between them, waits included.
     """
 
     target: Target

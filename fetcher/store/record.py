@@ -165,7 +165,7 @@ class Recorder:
             place.position,
             _STATUSES[outcome.status],
             _KINDS[outcome.error_kind],
-            clean_text(outcome.error_detail or one.remark),
+            clean_text("; ".join(filter(None, (outcome.error_detail, one.remark)))),
             outcome.http_status,
             len(outcome.attempts),
             int(outcome.started_at * 1000),

@@ -20,9 +20,9 @@ import pytest
 from fetcher.demo.origin import Origin
 from fetcher.engine.bodies import SpilledBody, Spilling
 from fetcher.engine.client import Client, Exchange, Hop
+from fetcher.engine.codings import zstd
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
-from fetcher.engine.decoding import zstd
 from fetcher.engine.errors import ErrorKind, FetchError, SpillFailed
 from fetcher.engine.runner import fetch_all
 from fetcher.engine.transport.messages import WholeBody
