@@ -54,10 +54,11 @@ class Question(msgspec.Struct, array_like=True):
 
 
 class Answer(msgspec.Struct, array_like=True):
-    """A value as JSON, None for nothing; ``remark`` says why there is nothing, where that is not the body's doing."""
+    """A value as JSON, None for nothing. ``remark`` says what kept us from it, ``stopped`` that a limit did."""
 
     json: bytes | None
     remark: str = ""
+    stopped: bool = False
 
 
 class _OutOfTime(BaseException):
@@ -148,9 +149,10 @@ def _answer(expression: ParsedResult | None, body: bytes) -> Answer:
     except NotExtracted as exc:
         return Answer(None, str(exc))
     except _OutOfTime:
-        return Answer(None, out_of_time(len(body)))
+        return Answer(None, out_of_time(len(body)), stopped=True)
     except MemoryError:
-        return Answer(None, f"the expression was stopped: it took more than {_allowed(len(body)) >> 20} MiB of memory")
+        allowed = _allowed(len(body)) >> 20
+        return Answer(None, f"the expression was stopped: it took more than {allowed} MiB of memory", stopped=True)
 
 
 def out_of_time(size: int) -> str:

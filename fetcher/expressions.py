@@ -127,8 +127,10 @@ class _Copy:
                 return value
             case str():
                 return clean_text(value)
-            case int() | float():
-                return _number(value)
+            case float():
+                return value if math.isfinite(value) else None
+            case int():
+                return _printable(value)
             case list() | dict() if depth == MAX_DEPTH:
                 raise NotExtracted(f"the extracted value is not saved: it is nested more than {MAX_DEPTH} levels deep")
             case list():
@@ -139,9 +141,7 @@ class _Copy:
                 return None  # an expression (&a) is not a value
 
 
-def _number(value: float) -> float | None:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+def _printable(value: int) -> int:
     if value.bit_length() > _MAX_BITS:
         raise NotExtracted("the extracted value is not saved: it has a number of more than 4000 digits")
     return value

@@ -81,13 +81,12 @@ class Extract:
     def _look_there(self, sandbox: Sandbox, places: list[int], bodies: list[bytes], found: list[Found]) -> None:
         """Fill in what is found in these bodies; both lists are emptied."""
         if self._stops >= _STOPS:
-            answers = [Answer(None, f"the expression was not applied: it was stopped {_STOPS} times in a row")] * len(
-                bodies
-            )
+            given_up = Answer(None, f"the expression was not applied: it was stopped {_STOPS} times in a row", True)
+            answers = [given_up] * len(bodies)
         else:
             answers = sandbox.answers(bodies)
         for place, answer in zip(places, answers, strict=True):
-            self._stops = self._stops + 1 if answer.remark else 0
+            self._stops = self._stops + 1 if answer.stopped else 0
             found[place] = Found(None if answer.json is None else json.loads(answer.json), answer.remark)
         places.clear()
         bodies.clear()

@@ -164,13 +164,16 @@ class Sandbox:
             except _Ended as exc:
                 # Answers come in groups, so several bodies may be without one: the next tries find the one at fault.
                 if len(asked) == 1:
-                    answers.append(Answer(None, str(exc)))
+                    answers.append(Answer(None, str(exc), stopped=True))
                     singly = False
                 else:
                     singly = True
         return answers
 
     def _ask(self, bodies: Sequence[bytes], answers: list[Answer]) -> None:
+        if self._left <= 0:
+            self._give_up()
+            return
         if self._evaluator is None:
             try:
                 self._evaluator = _take() or _Evaluator()
@@ -185,12 +188,15 @@ class Sandbox:
             self._evaluator = None
             if not isinstance(exc, _OverBudget):
                 raise
-            self._given_up = (
-                f"the expression was not applied: it took more than {self._seconds:.3g} s for the answers that were "
-                "taken together with this one"
-            )
+            self._give_up()
         finally:
             self._left -= time.monotonic() - began
+
+    def _give_up(self) -> None:
+        self._given_up = (
+            f"the expression was not applied: it took more than {max(0.0, self._seconds):.3g} s for the answers that "
+            "were taken together with this one"
+        )
 
 
 _all: weakref.WeakSet[_Evaluator] = weakref.WeakSet()
