@@ -121,6 +121,8 @@ def dump_options(config: FetchConfig, more: RunOptions | None = None) -> dict[st
                 value = [[name, shown(config, name, text)] for name, text in value]
             case "secret_headers" | "guarded_headers":
                 value = sorted(value)
+            case "headers_hosts":
+                value = list(value)
             case "allowed_networks":
                 value = [str(network) for network in value]
         options[field.name] = value
