@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import resource
 import signal
 import socket
 import struct
@@ -173,6 +172,10 @@ def _memory_limiter() -> Callable[[int], None]:
 
     Its address space where the system tells how large that is (Linux); its data otherwise, which macOS counts in part.
     """
+    try:
+        import resource
+    except ImportError:  # not on this platform: the fetching process, which imports this module, needs none of it
+        return lambda size: None
     kind, base = resource.RLIMIT_DATA, 0
     with contextlib.suppress(OSError, ValueError):
         base = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

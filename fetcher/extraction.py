@@ -13,8 +13,8 @@ from fetcher.evaluator import Answer
 from fetcher.expressions import NotExtracted, compile_expression, evaluate, is_path
 from fetcher.sandbox import Sandbox
 
-BATCH_SECONDS = 20.0
-"""For all outcomes of one call: less than two thirds of a lease, which is renewed in the thread that extracts."""
+BATCH_SECONDS = 10.0
+"""For all outcomes of one call: a small part of a lease, which is renewed in the thread that extracts."""
 SMALL_BODY_BYTES = 64 * 2**10
 """A path is looked for here in bodies of at most this size: decoding holds every other thread, for 5 ms at worst."""
 _STOPS = 10

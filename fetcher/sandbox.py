@@ -20,15 +20,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fetcher.evaluator import Answer, Question, cpu_seconds, out_of_time, receive, send
+from fetcher.evaluator import Answer, Question, out_of_time, receive, send
 from fetcher.texts import first_line
 
 START_SECONDS = 20.0
 """Until an evaluator is ready to work, on a machine that is very busy; charged to nothing else."""
-_STALLED_SECONDS = 15.0
-"""On top of the processor time of a body, before a process that was given no processor is ended."""
 _LARGE_BYTES = 2**20
-"""An evaluator that had a body larger than this is not kept: what it took for that it may never give back."""
+"""An evaluator that had a body larger than this, or was at a limit, is not kept: the memory may never come back."""
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
 """All of the environment that it gets: what Python itself may need to start."""
 
@@ -61,7 +59,7 @@ class _Evaluator:
             raise
         self._socket = ours
         self._owner = os.getpid()
-        self.large = False
+        self.is_worn = False
         _all.add(self)
         try:
             ours.settimeout(START_SECONDS)
@@ -77,27 +75,25 @@ class _Evaluator:
 
     def ask(self, expression: str, bodies: Sequence[bytes], answers: list[Answer], until: float) -> None:
         """Append the answers to these bodies. Raises _Ended, _OverBudget; then what was answered before is there."""
-        self.large = self.large or any(len(body) > _LARGE_BYTES for body in bodies)
-        wanted = len(answers) + len(bodies)
-        allowed = _STALLED_SECONDS + max(cpu_seconds(len(body)) for body in bodies)
+        self.is_worn = self.is_worn or any(len(body) > _LARGE_BYTES for body in bodies)
+        first, wanted = len(answers), len(answers) + len(bodies)
         try:
-            self._await(until, allowed)
+            self._wait_until(until)
             send(self._socket, Question(expression, list(bodies)))
             while len(answers) < wanted:
-                self._await(until, allowed)
+                self._wait_until(until)
                 received = receive(self._socket, list[Answer])
                 if received is None:
-                    raise _Ended(self._remark(len(bodies[len(bodies) - wanted + len(answers)])))
+                    raise _Ended(self._remark(len(bodies[len(answers) - first])))
+                self.is_worn = self.is_worn or any(answer.stopped for answer in received)
                 answers += received
         except TimeoutError:
-            if time.monotonic() >= until:
-                raise _OverBudget from None
-            raise _Ended(f"the expression was stopped after {allowed:.3g} s without an answer") from None
+            raise _OverBudget from None
         except (OSError, msgspec.DecodeError) as exc:
             raise _Ended(f"the expression was not applied: its process cannot be reached: {first_line(exc)}") from None
 
-    def _await(self, until: float, allowed: float) -> None:
-        self._socket.settimeout(max(0.001, min(until - time.monotonic(), allowed)))
+    def _wait_until(self, moment: float) -> None:
+        self._socket.settimeout(max(0.001, moment - time.monotonic()))
 
     def _remark(self, size: int) -> str:
         how = self._how()
@@ -145,7 +141,7 @@ class Sandbox:
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if self._evaluator is not None:
-            if kind is None and not self._evaluator.large and not _idle:
+            if kind is None and not self._evaluator.is_worn and not _idle:
                 _idle.append(self._evaluator)
             else:
                 self._evaluator.close()

@@ -58,7 +58,9 @@ class TestBounds:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="the system does not bound memory")
     def test_an_evaluation_that_takes_too_much_memory_is_stopped(self) -> None:
+        sandbox._close_idle()
         found = answers(MEMORY, b'"' + b"a" * 1000 + b'"', b"1")
+        assert sandbox._idle == [], "it may have kept the memory"
         assert found == [(None, "the expression was stopped: it took more than 256 MiB of memory"), (None, "")]
 
     def test_a_value_that_doubles_is_refused_before_it_is_written_out(self) -> None:

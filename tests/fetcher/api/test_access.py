@@ -69,6 +69,13 @@ class TestLogin:
         assert api.get("/healthz").status == 200
 
 
+def test_fanout_on_this_machine_is_refused_to_a_browser_that_does_not_say_what_led_it_here(api):
+    path = "/api/v1/fanout/?url=http://127.0.0.1:9/"
+    assert api.get(path, accept="text/html").status == 403
+    assert api.get(path, accept="text/html", sec_fetch_site="none").status == 200
+    assert api.get(path).status == 200
+
+
 class TestFanOut:
     """A GET that makes this server fetch asks for the right to start runs."""
 
