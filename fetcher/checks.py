@@ -122,6 +122,27 @@ def check_access(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register("fetcher", deploy=True)
+def check_header_hosts(**kwargs: Any) -> list[CheckMessage]:
+    """W012: secret default headers that the API's runs do not send, or send anywhere."""
+    try:
+        config = conf.callers_config()
+    except ConfigError:
+        return []  # E001 says it
+    guarded = sorted({name for name, _ in config.headers if name.lower() in config.guarded_headers})
+    if not guarded or (config.headers_hosts and "*" not in config.headers_hosts):
+        return []
+    where = "to every host that a caller names" if config.headers_hosts else "to no host"
+    return [
+        Warning(
+            f"FETCHER_HEADERS has secrets ({', '.join(guarded)}), which fanout/ and POST runs/ send {where}",
+            hint="Name the hosts that they are for: FETCHER_HEADERS_HOSTS=api.example.com,*.example.org. The commands "
+            "and saved jobs, whose URLs are your own, send them everywhere.",
+            id="fetcher.W012",
+        )
+    ]
+
+
+@register("fetcher", deploy=True)
 def check_database(**kwargs: Any) -> list[CheckMessage]:
     """W001 to W003, W005: the default database loses commits, holds up writers, or leaks connections."""
     connection = connections["default"]

@@ -8,7 +8,7 @@ gives it, is read like the option of the same name), and so has each of ``Connec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 from django.conf import settings
@@ -48,7 +48,6 @@ class Settings:
     """Bytes; while it arrives, a body above it is written to a temporary file instead of being held in memory.
 
     A run has up to about twice ``concurrency`` such files at once, each as large as ``max_body`` allows.
-    ``fanout/`` has none: it answers from memory.
     """
     spill_folder: str = ""
     """The folder of these files; empty: the system's, which ``TMPDIR`` names (``/tmp``).
@@ -59,6 +58,8 @@ class Settings:
     """URLs in one call of ``fanout/``."""
     fanout_deadline: float = 15.0
     """Seconds in which ``fanout/`` answers, whatever its URLs do."""
+    fanout_max_bytes: int = 32 * 2**20
+    """Bytes of all bodies together that one call of ``fanout/`` takes."""
     list_environment: frozenset[str] = frozenset()
     """Environment variables that ``env:NAME`` in a list's own headers may name. Options may name any."""
     page_limit: int = 1000
@@ -86,6 +87,7 @@ class Settings:
         check_count("spill_threshold", self.spill_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
+        check_count("fanout_max_bytes", self.fanout_max_bytes, least=1)
         check_count("run_workers", self.run_workers, least=1)
         check_count("page_limit", self.page_limit, least=1)
         check_seconds("database_patience", self.database_patience, zero=True)
@@ -154,6 +156,8 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "user_agent": _text,
     "headers": _headers,
     "secret_headers": lambda _, text: SECRET_HEADERS | {part.lower() for part in _list(text)},
+    "guarded_headers": lambda _, text: frozenset(part.lower() for part in _list(text)),
+    "headers_hosts": lambda _, text: tuple(_list(text)),
     "allowed_networks": _networks,
     "backoff_base": parse_number,
     "backoff_max": parse_number,
@@ -168,6 +172,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "spill_folder": _text,
     "fanout_max_urls": parse_count,
     "fanout_deadline": parse_number,
+    "fanout_max_bytes": parse_size,
     "list_environment": lambda _, text: frozenset(_list(text)),
     "page_limit": parse_count,
     "dispatcher": _text,
@@ -186,7 +191,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 }
 
 
-_LISTS = frozenset({"allowed_networks", "secret_headers", "list_environment"})
+_LISTS = frozenset({"allowed_networks", "secret_headers", "guarded_headers", "headers_hosts", "list_environment"})
 _TEXTS = _LISTS | {
     "user_agent", "api_access", "body_storage", "spill_folder", "dispatcher", "transport", "proxy", "ca_file",
     "client_cert", "client_key",
@@ -226,6 +231,16 @@ def _from_settings(cls: type[T]) -> dict[str, Any]:
 def fetch_config(overrides: Mapping[str, Any] | None = None) -> FetchConfig:
     """Return the defaults from the settings, with ``overrides`` by field name on top. Raises ConfigError."""
     return FetchConfig(**{**_from_settings(FetchConfig), **(overrides or {})})
+
+
+def callers_config() -> FetchConfig:
+    """Return the defaults of a run whose URLs a caller of the API names. Raises ConfigError.
+
+    The operator's secret headers go to the hosts that the operator named (``FETCHER_HEADERS_HOSTS``), and to no other.
+    """
+    config = fetch_config()
+    secret = frozenset(name.lower() for name, value in config.headers if config.is_secret(name, value))
+    return replace(config, guarded_headers=config.guarded_headers | secret)
 
 
 def fetcher_settings() -> Settings:

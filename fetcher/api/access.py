@@ -42,6 +42,28 @@ async def check_start(request: HttpRequest) -> None:
         return
     if reason := await in_thread(_Csrf(lambda request: HttpResponse()).reason_against, request):
         raise Problem(HTTPStatus.FORBIDDEN, f"{reason} Send the cookie csrftoken, and its value as X-CSRFToken.")
+    await _check_permission(request)
+
+
+async def check_fetch(request: HttpRequest) -> None:
+    """Raise Problem 401 or 403 unless the caller may have this server fetch by a GET.
+
+    Like ``check_start``, without a CSRF token, which no link can carry. Over https, and to this machine, browsers name
+    the site that led them here (Sec-Fetch-Site). Over plain HTTP they do not: there none may come by navigation.
+    """
+    await check_access(request)
+    refuse_cross_site(request)
+    if "Sec-Fetch-Site" not in request.headers and "text/html" in request.headers.get("Accept", ""):
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            "This browser does not say which page led here, and another site's page may not make this server fetch. "
+            "Open the URL over https, or send Accept: application/json.",
+        )
+    if fetcher_settings().api_access == "login":
+        await _check_permission(request)
+
+
+async def _check_permission(request: HttpRequest) -> None:
     user = await request.auser()
     if not await user.ahas_perm(PERMISSION):
         raise Problem(HTTPStatus.FORBIDDEN, f"Starting runs needs the permission {PERMISSION}, which you do not have.")

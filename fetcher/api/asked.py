@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fetcher.api.errors import Problem
-from fetcher.conf import fetch_config, fetcher_settings, read_value
+from fetcher.conf import callers_config, fetcher_settings, read_value
 from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, referenced_variable
 from fetcher.engine.types import Headers
@@ -116,14 +116,16 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
             raise bad_member("options/allowed_networks", "is the operator's to say: FETCHER_ALLOWED_NETWORKS")
         if name not in known:
             raise bad_member(f"options/{name[:100]}", f"is no option; there are {', '.join(known)}")
-    settings, base = fetcher_settings(), fetch_config()
+    settings, base = fetcher_settings(), callers_config()
     defaults = RunOptions(keep_body=settings.keep_body, conditional=settings.conditional)
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
         config = {name: read_value(name, wanted[name]) for name in CONFIG_OPTIONS if name in wanted}
         if "headers" in config:
             _check_references(config["headers"])
+            own = {name.lower() for name, _ in config["headers"]}  # the caller's to send anywhere
             config["headers"] = effective_headers(base.headers, config["headers"])
+            config["guarded_headers"] = base.guarded_headers - own
         options = {name: _READERS[name](name, wanted[name]) for name in RUN_OPTIONS if name in wanted}
         return dataclasses.replace(base, **config), dataclasses.replace(defaults, **options)
     except ConfigError as exc:

@@ -8,6 +8,7 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Concatenate, ParamSpec, cast
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -57,6 +58,8 @@ def endpoint(
                 return await inner(request, given, *args, **kwargs)
             except Problem as problem:
                 return problem_response(request, problem)
+            except SuspiciousOperation as exc:  # what Django refuses to read: too many parameters, a foreign Host
+                return problem_response(request, Problem(HTTPStatus.BAD_REQUEST, str(exc)[:500]))
             except Exception:
                 logger.exception("%s %s failed", request.method, request.path)
                 return problem_response(

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import msgspec
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from msgspec import UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
-from fetcher.api.access import refuse_cross_site
-from fetcher.api.db import in_thread
+from fetcher.api.access import check_fetch
 from fetcher.api.endpoint import View, endpoint
 from fetcher.api.errors import bad_parameter
 from fetcher.api.parameters import Parameter
 from fetcher.conf import fetcher_settings
+from fetcher.content import read_content
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Outcome
 from fetcher.engine.urls import Url, parse_url
-from fetcher.extraction import Extract, parse_extract, read_content
+from fetcher.extraction import Extract, Found, parse_extract
 from fetcher.payloads import encode
+from fetcher.texts import clean_text
+
+_READING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="trawl-fanout")
+"""What reads bodies, which may take a while, and nothing from those who read the database."""
+_GROWTH = 2
+"""Bytes of an answer for each byte of bodies that is allowed: as JSON a character may take up to six."""
 
 
 class Report(Protocol):
-    """What ``fetcher.fanout.fan_out`` returns: the saved run, milliseconds, one outcome for each URL."""
+    """What ``fetcher.fanout.fan_out`` gives: the saved run, milliseconds, one outcome for each URL, what was found."""
 
     @property
     def run(self) -> int: ...  # noqa: D102
@@ -31,15 +41,19 @@ class Report(Protocol):
     def elapsed_ms(self) -> float: ...  # noqa: D102
     @property
     def outcomes(self) -> Sequence[Outcome]: ...  # noqa: D102
+    @property
+    def extracted(self) -> Sequence[Found]: ...  # noqa: D102
 
 
-FanOut = Callable[[list[Url], Extract | None], Awaitable[Report]]
+FanOut = Callable[[list[Url], Extract | None], AbstractAsyncContextManager[Report]]
+"""Fetches and saves; the bodies can be read until it is left."""
 
 
 class FanOutItem(msgspec.Struct, frozen=True):
     """One answer: ``json`` where it is JSON, ``text`` where it is text, neither where it is binary or absent.
 
-    ``extracted`` is what the expression finds in ``json``, null without one.
+    ``extracted`` is what the expression finds in ``json``, null without one. ``error_detail`` also says why that, or
+    the content, is missing from an answer that succeeded.
     """
 
     url: str
@@ -48,8 +62,8 @@ class FanOutItem(msgspec.Struct, frozen=True):
     error_kind: str | None
     error_detail: str | None
     elapsed_ms: float
-    json: Any | UnsetType
-    text: str | UnsetType
+    json: Raw | UnsetType
+    text: Raw | UnsetType
     extracted: Any
 
 
@@ -78,37 +92,59 @@ def parse_urls(texts: Sequence[str]) -> list[Url]:
     return urls
 
 
-def answer(report: Report, urls: Sequence[Url], extract: Extract | None) -> FanOutAnswer:
-    """Build the answer from the report on the unique URLs; each of ``urls`` is answered, duplicates as well."""
-    items = {outcome.target.url: _item(outcome, extract) for outcome in report.outcomes}
+def answer(report: Report, urls: Sequence[Url]) -> FanOutAnswer:
+    """Build the answer from the report on the unique URLs; each of ``urls`` is answered, duplicates as well.
+
+    What would make it larger than twice ``FETCHER_FANOUT_MAX_BYTES`` is left out, and said.
+    """
+    room = fetcher_settings().fanout_max_bytes * _GROWTH
+    asked = Counter(url.href for url in urls)
+    items = {}
+    for outcome, found in zip(report.outcomes, report.extracted, strict=True):
+        url = outcome.target.url
+        items[url], size = _item(outcome, found, room // asked[url])
+        room -= size * asked[url]
     return FanOutAnswer(report.run, round(report.elapsed_ms, 3), [items[url.href] for url in urls])
 
 
-def _item(outcome: Outcome, extract: Extract | None) -> FanOutItem:
+def _item(outcome: Outcome, found: Found, room: int) -> tuple[FanOutItem, int]:
+    """Return an item and the bytes of its content, of which there is none where they are more than ``room``."""
     json, text = read_content(outcome.header("content-type"), outcome.body)
-    return FanOutItem(
+    size = sum(memoryview(content).nbytes for content in (json, text) if isinstance(content, Raw))
+    remark = found.remark
+    if size > room:
+        json = text = UNSET
+        remark = f"its content is left out: the answer has room for {room} bytes more; it is saved"
+    item = FanOutItem(
         url=outcome.target.url,
         status=outcome.status,
         http_status=outcome.http_status,
         error_kind=outcome.error_kind,
-        error_detail=outcome.error_detail or None,
+        error_detail=clean_text(outcome.error_detail or remark) or None,
         elapsed_ms=round(outcome.elapsed * 1000, 3),
         json=json,
         text=text,
-        extracted=None if extract is None else extract(outcome),
+        extracted=found.value,
     )
+    return item, 0 if size > room else size
 
 
 def fanout_view(fan_out: FanOut) -> View[[]]:
     """Make the view of ``fanout/`` over the function that fetches and saves."""
 
-    @endpoint(Parameter("url", parse_urls, required=True, repeated=True), Parameter("extract", parse_extract))
+    @endpoint(
+        Parameter("url", parse_urls, required=True, repeated=True),
+        Parameter("extract", parse_extract),
+        check=check_fetch,
+    )
     async def fanout(request: HttpRequest, given: dict[str, Any]) -> HttpResponseBase:
-        refuse_cross_site(request)
         urls: list[Url] = given["url"]
-        extract: Extract | None = given.get("extract")
-        report = await fan_out(list({url.href: url for url in urls}.values()), extract)
-        content = await in_thread(lambda: encode(answer(report, urls, extract)))
+        async with fan_out(list({url.href: url for url in urls}.values()), given.get("extract")) as report:
+            content = await sync_to_async(_encoded, thread_sensitive=False, executor=_READING)(report, urls)
         return HttpResponse(content, content_type="application/json", headers={"Cache-Control": "no-store"})
 
     return fanout
+
+
+def _encoded(report: Report, urls: Sequence[Url]) -> bytes:
+    return encode(answer(report, urls))

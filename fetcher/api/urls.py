@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from fetcher.api import views
@@ -12,11 +14,11 @@ from fetcher.engine.urls import Url
 from fetcher.extraction import Extract
 
 
-async def _fan_out(urls: list[Url], extract: Extract | None) -> Report:
+def _fan_out(urls: list[Url], extract: Extract | None) -> AbstractAsyncContextManager[Report]:
     # Only this address fetches: the engine is loaded when it is first asked for.
     from fetcher.fanout import fan_out
 
-    return await fan_out(urls, extract=extract)
+    return fan_out(urls, extract=extract)
 
 
 app_name = "fetcher"

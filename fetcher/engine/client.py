@@ -111,12 +111,12 @@ class Client:
 
     def first_hop(self, target: Target) -> Hop:
         """Return the request that a target asks for. Raises InvalidUrl."""
-        own = target.headers
-        headers = self._effective.get(own)
+        own, url, config = target.headers, known_url(target.url), self._config
+        headers = self._effective.get(own) if not config.guarded_headers else None
         if headers is None:
-            headers = effective_headers(self._defaults, self._config.headers, own)
+            headers = effective_headers(self._defaults, config.headers_for(url), own)
             _remember(self._effective, own, headers)
-        return Hop(known_url(target.url), target.method, headers, target.body, target.validators)
+        return Hop(url, target.method, headers, target.body, target.validators)
 
     def next_hop(self, hop: Hop, exchange: Exchange) -> Hop | None:
         """Return the request that a redirect asks for, or None where the answer is the last.

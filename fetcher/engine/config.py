@@ -18,7 +18,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.named_hosts import check_pattern, is_named
 from fetcher.engine.types import Headers
+from fetcher.engine.urls import Url
 
 SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 """Lower-case names whose values never leave Trawl but to the origin that they were meant for."""
@@ -81,6 +83,13 @@ class FetchConfig:
     """Sent with every target that does not say otherwise. A value may be a reference, see ``resolve_header``."""
     secret_headers: frozenset[str] = SECRET_HEADERS
     """Lower-case names that are dropped when a redirect leaves the origin."""
+    guarded_headers: frozenset[str] = frozenset()
+    """Lower-case names of ``headers`` that go to ``headers_hosts`` only.
+
+    In a run that a caller of the API asked for they are the operator's secrets; the caller names the URLs.
+    """
+    headers_hosts: tuple[str, ...] = ()
+    """Hosts that ``guarded_headers`` may go to, see ``named_hosts``."""
     allowed_networks: tuple[AllowedNetwork, ...] = ()
     """Networks (and single endpoints) that may be connected to although they are not public."""
     backoff_base: float = 0.5
@@ -107,6 +116,17 @@ class FetchConfig:
             raise ConfigError("user_agent", "has a line break or another character that cannot be sent")
         for header, value in self.headers:
             check_header(header, value)
+        for pattern in self.headers_hosts:
+            try:
+                check_pattern(pattern)
+            except ValueError as exc:
+                raise ConfigError("headers_hosts", str(exc)) from None
+
+    def headers_for(self, url: Url) -> Headers:
+        """Return those of ``headers`` that may go to a URL."""
+        if not self.guarded_headers or is_named(url, self.headers_hosts):
+            return self.headers
+        return tuple(pair for pair in self.headers if pair[0].lower() not in self.guarded_headers)
 
     def is_secret(self, name: str, value: str) -> bool:
         """Whether a header's value must not be shown or follow a redirect elsewhere."""

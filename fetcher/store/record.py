@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,16 +10,17 @@ from django.db import transaction
 
 from fetcher.bodies import BodyUnavailable, read_body
 from fetcher.conf import Settings
+from fetcher.content import is_json
 from fetcher.details import encode_detail
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Headers, Outcome, Status
-from fetcher.extraction import Extract, is_json
+from fetcher.extraction import NOTHING, Found
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, close_all, prepare_all, save_bodies
 from fetcher.store.leases import acquit
 from fetcher.store.shards import Place, Previous, mark_done
 from fetcher.store.sql import add_to_rows, for_database, insert_rows, keep_rows, rows_among
-from fetcher.texts import clean_json, clean_text
+from fetcher.texts import clean_text
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
@@ -30,8 +30,6 @@ _REPRESENTATION_FIELDS = ("id", "body", "content_type", "etag", "last_modified",
 _DESCRIBING = frozenset({"content-type", "etag", "last-modified"})
 _DESCRIBING_SIZES = frozenset(map(len, _DESCRIBING))
 """Looked at first: most headers are others, and a length costs less than a name in small letters."""
-MAX_EXTRACTED = 64 * 2**10
-"""Bytes of JSON that an extracted value may take."""
 _COUNTERS = ("succeeded", "not_modified", "failed", "skipped", "bytes")
 _COUNTER_PLACES = {status: _COUNTERS.index(status.value) for status in Status}
 _STATUSES = {status: status.value for status in Status}
@@ -45,6 +43,10 @@ class LaneLost(Exception):
     def __init__(self, lanes: Sequence[int]) -> None:
         super().__init__(f"lanes {', '.join(map(str, lanes))} are held by another worker")
         self.lanes = frozenset(lanes)
+
+
+Extracting = Callable[[Iterable[Outcome]], list[Found]]
+"""Gives what is saved beside each body, None for nothing, with a remark on what could not be had."""
 
 
 class _Found(msgspec.Struct):
@@ -61,7 +63,7 @@ class _Found(msgspec.Struct):
 class Recorder:
     """Records a run's outcomes for the worker that holds its lanes (None: lanes that nobody holds).
 
-    ``extract`` gives the JSON value that is saved beside a body, or None; for a 304 it reads the stored body. Without
+    ``extract`` gives the JSON values that are saved beside the bodies; for a 304 it reads the stored body. Without
     ``keep_bodies`` a body's content is not stored, only its figures and hash.
     """
 
@@ -71,7 +73,7 @@ class Recorder:
         worker: int | None,
         settings: Settings,
         *,
-        extract: Extract | None = None,
+        extract: Extracting | None = None,
         keep_bodies: bool = True,
     ) -> None:
         self._run = run
@@ -105,8 +107,8 @@ class Recorder:
     ) -> list[int]:
         # All that needs no database comes before the transaction, which should be short.
         found = [
-            _Found(outcome, _place(outcome), content, encode_detail(outcome), *self._extracted(outcome))
-            for outcome, content in zip(outcomes, contents, strict=True)
+            _Found(outcome, _place(outcome), content, encode_detail(outcome), *extracted)
+            for outcome, content, extracted in zip(outcomes, contents, self._extracted(outcomes), strict=True)
         ]
         with transaction.atomic():
             recorded = _recorded([one.place.result for one in found])
@@ -179,18 +181,14 @@ class Recorder:
             one.detail,
         )
 
-    def _extracted(self, outcome: Outcome) -> tuple[Any, str]:
-        """Return the value to save beside the body, and a remark where there is one that is not saved."""
+    def _extracted(self, outcomes: Sequence[Outcome]) -> list[Found]:
+        """Return the values to save beside the bodies, as the database takes them."""
         if self._extract is None:
-            return None, ""
-        value = self._extract(_with_stored_body(outcome))
-        if value is None:
-            return None, ""
-        value = clean_json(value)
-        size = len(json.dumps(value, ensure_ascii=False).encode())
-        if size > MAX_EXTRACTED:
-            return None, f"the extracted value is not saved: it takes {size} bytes, more than {MAX_EXTRACTED}"
-        return for_database(Result, "extracted", value), ""
+            return [NOTHING] * len(outcomes)
+        return [
+            found if found.value is None else Found(for_database(Result, "extracted", found.value), found.remark)
+            for found in self._extract(map(_with_stored_body, outcomes))
+        ]
 
 
 def _place(outcome: Outcome) -> Place:

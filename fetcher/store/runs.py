@@ -119,8 +119,10 @@ def dump_options(config: FetchConfig, more: RunOptions | None = None) -> dict[st
         match field.name:
             case "headers":
                 value = [[name, shown(config, name, text)] for name, text in value]
-            case "secret_headers":
+            case "secret_headers" | "guarded_headers":
                 value = sorted(value)
+            case "headers_hosts":
+                value = list(value)
             case "allowed_networks":
                 value = [str(network) for network in value]
         options[field.name] = value
@@ -138,6 +140,8 @@ def load_config(run: Asked) -> FetchConfig:
     sealed = _unsealed(run).headers
     options["headers"] = sealed if sealed is not None else tuple(tuple(pair) for pair in options["headers"])
     options["secret_headers"] = frozenset(options["secret_headers"])
+    options["guarded_headers"] = frozenset(options.get("guarded_headers", ()))  # runs of older versions have none
+    options["headers_hosts"] = tuple(options.get("headers_hosts", ()))
     options["allowed_networks"] = read_value("allowed_networks", options["allowed_networks"])
     return FetchConfig(**options)
 
@@ -168,6 +172,8 @@ def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
     """
     key = derived_key("variant")
     ignored = CONDITIONAL_HEADERS | {"user-agent"}
+    # Some hosts do not get these: what is asked so is never confirmed to a run in which all do, nor the reverse.
+    guarded = f"\n\n{sorted(config.guarded_headers)} {config.headers_hosts}" if config.guarded_headers else ""
     known: dict[Headers, bytes] = {}
 
     def variant(own: Headers) -> bytes:
@@ -175,6 +181,7 @@ def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
             headers = effective_headers(config.headers, own)
             pairs = sorted((name.lower(), _value(name, value)) for name, value in headers)
             text = "\n".join(f"{name}: {value}" for name, value in pairs if name not in ignored)
+            text += guarded
             if len(known) > 1000:
                 known.clear()
             known[own] = hmac.digest(key, text.encode(), sha256)[:16]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from django.db import transaction
@@ -12,6 +11,7 @@ from django.db import transaction
 from fetcher.conf import Settings
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Outcome
+from fetcher.extraction import NOTHING, Found
 from fetcher.models import Lane, Run, RunState
 from fetcher.options import RunOptions
 from fetcher.sources import Entry
@@ -27,12 +27,17 @@ def save_whole_run(
     *,
     source: str,
     began: float,
-    extract: Callable[[Outcome], Any] | None = None,
+    extracted: Sequence[Found] | None = None,
 ) -> int:
     """Save a completed run with these outcomes, one for each of different targets, in one transaction.
 
-    ``began`` is seconds since the epoch. Returns the run's id.
+    ``began`` is seconds since the epoch, ``extracted`` what is saved beside each outcome: nothing is evaluated while
+    the transaction holds up other writers. Returns the run's id.
     """
+
+    def extract(placed: Iterable[Outcome]) -> list[Found]:
+        return [NOTHING if extracted is None else extracted[_position(outcome)] for outcome in placed]
+
     moment = datetime.fromtimestamp(began, UTC)
     with transaction.atomic():
         run = runs.create_run(config, RunOptions(conditional=False), source=source)
@@ -53,3 +58,9 @@ def save_whole_run(
         )
         runs.finish(run)
     return run
+
+
+def _position(outcome: Outcome) -> int:
+    place = outcome.target.key
+    assert isinstance(place, shards.Place)
+    return place.position

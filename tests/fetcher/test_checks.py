@@ -138,3 +138,21 @@ def test_connections_kept_under_asgi_are_w005(monkeypatch: pytest.MonkeyPatch, a
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", age)
 
     assert bool(deployed("fetcher.W005")) is warned
+
+
+@pytest.mark.parametrize(
+    ("headers", "hosts", "says"),
+    [
+        ("Authorization: env:TOKEN", "", "send to no host"),
+        ("Authorization: env:TOKEN", "*", "send to every host that a caller names"),
+        ("Authorization: env:TOKEN", "a.example", None),
+        ("Accept-Language: en", "", None),
+    ],
+)
+def test_secret_headers_without_named_hosts_are_w012(
+    settings: Settings, headers: str, hosts: str, says: str | None
+) -> None:
+    settings.FETCHER_HEADERS, settings.FETCHER_HEADERS_HOSTS = headers, hosts
+    found = deployed("fetcher.W012")
+    assert [says in message.msg for message in found if says] == [True] * len(found)
+    assert bool(found) is (says is not None)

@@ -28,6 +28,8 @@ STRINGS: dict[str, tuple[str, Any]] = {
     "user_agent": ("me/1", "me/1"),
     "headers": ("A: 1\n\n B: 2\n", (("A", "1"), ("B", "2"))),
     "secret_headers": ("X-Token, X-Other", SECRET_HEADERS | {"x-token", "x-other"}),
+    "guarded_headers": ("X-Token, X-Other", frozenset({"x-token", "x-other"})),
+    "headers_hosts": ("a.example, *.b.example:81", ("a.example", "*.b.example:81")),
     "allowed_networks": ("10.0.0.0/8, ::1/128", tuple(map(AllowedNetwork.parse, ("10.0.0.0/8", "::1/128")))),
     "backoff_base": ("0.1", 0.1),
     "backoff_max": ("5", 5),
@@ -44,6 +46,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "spill_folder": ("/var/tmp", "/var/tmp"),
     "fanout_max_urls": ("5", 5),
     "fanout_deadline": ("1.5", 1.5),
+    "fanout_max_bytes": ("1MiB", 2**20),
     "page_limit": ("10", 10),
     "list_environment": ("API_TOKEN, OTHER", frozenset({"API_TOKEN", "OTHER"})),
     "grace": ("2.5", 2.5),
@@ -188,3 +191,16 @@ def test_a_header_without_a_colon_is_not_repeated(settings: Settings) -> None:
     with pytest.raises(ConfigError) as caught:
         conf.fetch_config()
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_operators_secrets_are_guarded_in_a_callers_run(settings: Settings) -> None:
+    settings.FETCHER_HEADERS = "Authorization: Bearer s3cret\nA: 1\nB: env:TOKEN"
+    config = conf.callers_config()
+    assert config.guarded_headers == {"authorization", "b"}
+    assert conf.fetch_config().guarded_headers == frozenset()
+
+
+def test_a_host_pattern_that_cannot_be_read_is_named(settings: Settings) -> None:
+    settings.FETCHER_HEADERS_HOSTS = "https://a.example/"
+    with pytest.raises(ConfigError, match=r"FETCHER_HEADERS_HOSTS must be hosts such as"):
+        conf.fetch_config()

@@ -1,18 +1,17 @@
-"""What is read out of a body."""
+"""What an expression finds in the bodies of outcomes."""
 
 from __future__ import annotations
 
 import contextlib
-from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from msgspec import UNSET
 
+from fetcher import sandbox
 from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.types import Outcome, Status, Target
-from fetcher.extraction import parse_extract, read_content
+from fetcher.extraction import SMALL_BODY_BYTES, parse_extract
 
 JSON = "application/json"
 
@@ -24,91 +23,70 @@ def outcome(body: bytes | SpilledBody | None, content_type: str = JSON) -> Outco
     )  # fmt: skip
 
 
-class TestExtract:
-    @pytest.mark.parametrize(
-        ("expression", "found"), [("args", {"a": [1, 2]}), ("args.a[1]", 2), ("args.a | length(@)", 2), ("no", None)]
-    )
-    def test_finds_what_the_expression_says(self, expression, found):
-        assert parse_extract(expression)(outcome(b'{"args": {"a": [1, 2]}}')) == found
-
-    @pytest.mark.parametrize("expression", ["sum(args)", "abs(args)", "sort_by(args, &x)", "args.x.y", "max_by(@, &a)"])
-    def test_finds_nothing_where_the_expression_does_not_fit(self, expression):
-        assert parse_extract(expression)(outcome(b'{"args": "text"}')) is None
-
-    @pytest.mark.parametrize(
-        ("expression", "found"),
-        [
-            ("@", {"a\ufffd": ["\ufffdb", 1, True, None, 0.5, "\\u0000"]}),
-            ("&a", None),
-            ("[&a, `1`]", [None, 1]),
-            ("to_number('nan')", None),
-            ("{x: to_number('1e999')}", {"x": None}),
-            ('`"\\ud800"`', "?"),
-        ],
-    )
-    def test_finds_only_what_every_database_can_store(self, expression, found):
-        body = rb'{"a\u0000": ["\u0000b", 1, true, null, 0.5, "\\u0000"]}'
-        assert parse_extract(expression)(outcome(body)) == found
-
-    def test_finds_the_same_in_a_body_that_was_spilled(self, tmp_path):
-        with contextlib.closing(SpilledBody(str(tmp_path))) as body:
-            body.write([b'{"args": ', b'{"a": [1, 2]}}'])
-            assert parse_extract("args.a[1]")(outcome(body)) == 2
-
-    def test_does_not_look_at_a_spilled_body_that_is_no_json(self, tmp_path):
-        with contextlib.closing(SpilledBody(str(tmp_path))) as body:
-            body.write([b"{}"])
-            body.close()
-            assert parse_extract("@")(outcome(body, "application/zip")) is None
-
-    @pytest.mark.parametrize(("body", "content_type"), [(None, JSON), (b"[1", JSON), (b"{}", "text/html")])
-    def test_finds_nothing_in_what_is_no_json(self, body, content_type):
-        assert parse_extract("@")(outcome(body, content_type)) is None
+def values(expression: str, *outcomes: Outcome) -> list[Any]:
+    return [found.value for found in parse_extract(expression)(outcomes)]
 
 
-class TestParseExtract:
-    @pytest.mark.parametrize("text", ["(" * 999, "!" * 1000, "[" * 999, "&" * 500])
-    def test_refuses_deep_nesting_with_a_reason(self, text):
-        with pytest.raises(ValueError, match=r"nested too deeply|not a JMESPath expression"):
-            parse_extract(text)
-
-    @example("``")
-    @given(st.text(max_size=30))
-    def test_compiles_or_refuses_any_text(self, text):
-        with suppress(ValueError):
-            parse_extract(text)
+@pytest.mark.parametrize("expression", ["args.a[1]", "args.a | length(@)"])
+def test_each_outcome_has_its_value_in_order(expression: str) -> None:
+    found = values(expression, outcome(b'{"args": {"a": [1, 2]}}'), outcome(None), outcome(b'{"args": {"a": [3, 2]}}'))
+    assert found == [2, None, 2]
 
 
-class TestReadContent:
-    @pytest.mark.parametrize(
-        ("content_type", "body", "json", "text"),
-        [
-            (JSON, b"[1]", [1], UNSET),
-            ("Application/Problem+JSON; charset=utf-8", b"{}", {}, UNSET),
-            (JSON, b"\xef\xbb\xbf[1]", [1], UNSET),
-            (JSON, b"123456789012345678901", 123456789012345678901, UNSET),
-            (JSON, b"null", None, UNSET),
-            (JSON, b"[1", UNSET, "[1"),
-            (JSON, b"[" * 100_000, UNSET, "[" * 100_000),
-            ("text/html", b"caf\xc3\xa9", UNSET, "café"),
-            ("text/html; charset=latin-1", b"caf\xe9", UNSET, "café"),
-            ('text/html;charset="ISO-8859-1"', b"caf\xe9", UNSET, "café"),
-            ("text/html; charset=nonsense", b"caf\xe9", UNSET, "caf\ufffd"),
-            ("text/html; charset=zlib", b"x", UNSET, "x"),
-            ("text/html; charset=idna", b"x", UNSET, "x"),
-            ("text/html; charset=punycode", b"x", UNSET, "x"),
-            ("application/atom+xml", b"<a/>", UNSET, "<a/>"),
-            ("image/png", b"\x89PNG", UNSET, UNSET),
-            ("application/octet-stream", b"abc", UNSET, UNSET),
-            ("", b"abc", UNSET, "abc"),
-            ("", b"a\x00c", UNSET, UNSET),
-            ("", b"\xff\xfe", UNSET, UNSET),
-            (JSON, None, UNSET, UNSET),
-        ],
-    )
-    def test_reads_json_then_text_then_neither(self, content_type, body, json, text):
-        assert read_content(content_type, body) == (json, text)
+def test_more_outcomes_than_are_sent_at_once_keep_their_order() -> None:
+    assert values("[n][0]", *(outcome(b'{"n": %d}' % n) for n in range(600))) == list(range(600))
 
-    @given(st.binary(max_size=50), st.text(max_size=20))
-    def test_takes_any_body_under_any_charset(self, body, charset):
-        read_content(f"text/plain; charset={charset}", body)
+
+@pytest.mark.parametrize("expression", ["args.a[1]", "args.a | max(@)"])
+def test_a_spilled_body_gives_the_same(tmp_path: Path, expression: str) -> None:
+    with contextlib.closing(SpilledBody(str(tmp_path))) as body:
+        body.write([b'{"args": ', b'{"a": [1, 2]}}'])
+        assert values(expression, outcome(body)) == [2]
+
+
+def test_a_spilled_body_that_is_not_json_is_not_read(tmp_path: Path) -> None:
+    with contextlib.closing(SpilledBody(str(tmp_path))) as body:
+        body.write([b"{}"])
+        body.close()
+        assert values("@", outcome(body, "application/zip")) == [None]
+
+
+@pytest.mark.parametrize("expression", ["@", "[@]"])
+@pytest.mark.parametrize(("body", "content_type"), [(None, JSON), (b"", JSON), (b"[1", JSON), (b"{}", "text/html")])
+def test_nothing_is_found_in_what_is_not_json(expression: str, body: bytes | None, content_type: str) -> None:
+    assert parse_extract(expression)([outcome(body, content_type)]) == [(None, "")]
+
+
+@pytest.mark.parametrize("expression", ["a", "keys(a)"])
+def test_a_body_that_is_nested_too_deeply_has_a_remark(expression: str) -> None:
+    ((value, remark),) = parse_extract(expression)([outcome(b"[" * 5000 + b"]" * 5000)])
+    assert (value, remark) == (None, "the expression was not applied: the answer is nested too deeply")
+
+
+def test_a_path_starts_no_process_unless_a_body_is_large() -> None:
+    sandbox._close_idle()
+    assert values("a[0].b", *[outcome(b'{"a": [{"b": 1}]}')] * 3) == [1, 1, 1]
+    assert sandbox._idle == []
+    assert values("a", outcome(b'{"a": 1, "b": "' + b"x" * SMALL_BODY_BYTES + b'"}')) == [1]
+    assert len(sandbox._idle) == 1
+
+
+def test_an_expression_that_is_stopped_ten_times_in_a_row_is_not_applied_any_more() -> None:
+    extract = parse_extract("|".join(["join('',[@,@])"] * 40))
+    body = outcome(b'"' + b"a" * 2**18 + b'"')  # one at a time is sent: it is as large as a group
+    remarks = [found.remark for found in extract([body] * 12, seconds=100)]
+    assert all(remark.startswith("the expression was stopped") for remark in remarks[:10])
+    assert remarks[10:] == ["the expression was not applied: it was stopped 10 times in a row"] * 2
+
+
+def test_no_time_at_all_is_said() -> None:
+    ((_, remark),) = parse_extract("[@]")([outcome(b"1")], seconds=0)
+    assert remark.startswith("the expression was not applied: it took more than 0 s")
+
+
+def test_values_that_are_too_large_do_not_end_the_use_of_an_expression() -> None:
+    extract = parse_extract("[@, @]")
+    large, small = outcome(b'"' + b"a" * 40_000 + b'"'), outcome(b"1")
+    found = extract([*[large] * 12, small])
+    assert "takes more than 65536 bytes" in found[11].remark
+    assert found[12].value == [1, 1]

@@ -8,11 +8,13 @@ import time
 
 import httpx
 import pytest
+from django.db import connection
 from django.test import override_settings
 
 from fetcher.bodies import read_body
 from fetcher.engine.config import ConfigError
 from fetcher.engine.urls import parse_url
+from fetcher.extraction import Found, parse_extract
 from fetcher.fanout import FanOutReport, fan_out
 from fetcher.models import HostPause, Result, Run, RunState
 from fetcher.store import pauses
@@ -27,8 +29,13 @@ def _loopback_allowed(settings):
     settings.FETCHER_BACKOFF_BASE = 0.01
 
 
-def call(*urls: str, **options) -> FanOutReport:
-    return asyncio.run(fan_out([parse_url(url) for url in urls], **options))
+def call(*urls: str, read=lambda report: None, **options) -> FanOutReport:
+    async def fanned_out() -> FanOutReport:
+        async with fan_out([parse_url(url) for url in urls], **options) as report:
+            read(report)
+        return report
+
+    return asyncio.run(fanned_out())
 
 
 class TestFanOut:
@@ -53,8 +60,20 @@ class TestFanOut:
         assert [json.loads(body) for body in bodies] == [{"ok": n} for n in range(3)]
 
     def test_saves_what_is_extracted(self, threaded_origin):
-        call(threaded_origin.url("/ok/5"), extract=lambda outcome: json.loads(outcome.body)["ok"])
+        call(threaded_origin.url("/ok/5"), extract=parse_extract("ok"))
         assert Result.objects.get().extracted == 5
+
+    def test_holds_up_no_other_writer_while_it_extracts(self, threaded_origin):
+        def extract(outcomes, *, seconds):
+            try:
+                Run.objects.create(label="another writer")  # on SQLite it would wait for 20 s and fail
+            finally:
+                connection.close()
+            return [Found(7)] * len(outcomes)
+
+        call(threaded_origin.url("/ok/1"), extract=extract)
+        assert Result.objects.get().extracted == 7
+        assert Run.objects.filter(label="another writer").exists()
 
     def test_asks_for_the_body_although_it_is_known(self, threaded_origin):
         url = threaded_origin.url("/etag/1")
@@ -77,6 +96,30 @@ class TestFanOut:
         fetch(url, body=b'{"ok": 0}')
         call(url)
         assert Result.objects.latest("id").changed is True
+
+    @override_settings(FETCHER_FANOUT_MAX_BYTES=5 * 2**20)
+    def test_keeps_no_more_bytes_than_it_may_and_fails_what_is_too_much(self):
+        body = b"x" * 2 * 2**20
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        lengths = []
+        report = call(
+            *(f"http://a.example/{number}" for number in range(6)),
+            transport=transport,
+            read=lambda report: lengths.extend(len(one.body.read()) for one in report.outcomes if one.body),
+        )
+        assert lengths == [len(body)] * 2
+        assert sorted(str(outcome.error_kind) for outcome in report.outcomes) == ["None"] * 2 + ["too_large"] * 4
+        assert {outcome.error_detail for outcome in report.outcomes} == {
+            "", "the bodies of this call take more than 5242880 bytes together (FETCHER_FANOUT_MAX_BYTES)",
+        }  # fmt: skip
+        assert Result.objects.filter(error_kind="too_large", bytes=0).count() == 4
+
+    @override_settings(FETCHER_FANOUT_MAX_BYTES=100)
+    def test_a_failure_whose_body_is_too_much_has_failed_for_its_own_reason(self):
+        transport = httpx.MockTransport(lambda request: httpx.Response(404, content=b"x" * 60))
+        report = call("http://a.example/1", "http://a.example/2", transport=transport)
+        assert {(outcome.error_kind, outcome.http_status) for outcome in report.outcomes} == {("http_status", 404)}
+        assert sorted(len(outcome.body or b"") for outcome in report.outcomes) == [0, 60]
 
     @override_settings(FETCHER_HEADERS="Authorization: env:TRAWL_TEST_UNSET")
     def test_raises_where_a_headers_variable_is_not_set(self):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 
 from fetcher.api.access import is_loopback
+from fetcher.models import Run
 
 RUNS = "/api/v1/runs/"
 
@@ -66,3 +67,50 @@ class TestLogin:
 
     def test_leaves_healthz_open(self, api):
         assert api.get("/healthz").status == 200
+
+
+def test_fanout_on_this_machine_is_refused_to_a_browser_that_does_not_say_what_led_it_here(api):
+    path = "/api/v1/fanout/?url=http://127.0.0.1:9/"
+    assert api.get(path, accept="text/html").status == 403
+    assert api.get(path, accept="text/html", sec_fetch_site="none").status == 200
+    assert api.get(path).status == 200
+
+
+class TestFanOut:
+    """A GET that makes this server fetch asks for the right to start runs."""
+
+    PATH = "/api/v1/fanout/?url=http://127.0.0.1:9/"
+
+    @pytest.fixture(autouse=True)
+    def login_is_asked(self, settings):
+        settings.FETCHER_API_ACCESS = "login"
+
+    def log_in(self, api, *permissions):
+        user = User.objects.create_user("caller")
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        api.log_in(user)
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_is_refused_without_a_login_and_without_the_permission(self, api, method):
+        assert api.get(self.PATH, method=method).status == 401
+        self.log_in(api)
+        assert api.get(self.PATH, method=method).status == 403
+        assert not Run.objects.exists()
+
+    def test_needs_no_csrf_token(self, api):
+        self.log_in(api, "add_run")
+        assert api.get(self.PATH).status == 200
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"accept": "text/html,*/*"}, 403),
+            ({"accept": "text/html,*/*", "sec_fetch_site": "none"}, 200),
+            ({"accept": "text/html,*/*", "sec_fetch_site": "same-origin"}, 200),
+            ({"accept": "text/html,*/*", "sec_fetch_site": "cross-site"}, 403),
+            ({"accept": "application/json"}, 200),
+        ],
+    )
+    def test_is_refused_to_a_browser_that_does_not_say_what_led_it_here(self, api, headers, status):
+        self.log_in(api, "add_run")
+        assert api.get(self.PATH, **headers).status == status

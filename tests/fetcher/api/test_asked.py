@@ -10,8 +10,9 @@ import pytest
 from fetcher.api.asked import CONFIG_OPTIONS, RUN_OPTIONS, read_asked
 from fetcher.api.errors import Problem
 from fetcher.cli.options import OPTIONS
-from fetcher.conf import fetch_config
+from fetcher.conf import callers_config
 from fetcher.engine.config import CONFIG_FIELDS
+from fetcher.engine.urls import parse_url
 
 URL = "https://a.example/"
 
@@ -55,7 +56,7 @@ class TestOptions:
     def test_that_are_not_given_are_as_the_settings_have_them(self, settings):
         settings.FETCHER_PER_HOST, settings.FETCHER_KEEP_BODY = 3, False
         asked = read(options={"method": None})
-        assert (asked.config, asked.options.keep_body, asked.options.method) == (fetch_config(), False, None)
+        assert (asked.config, asked.options.keep_body, asked.options.method) == (callers_config(), False, None)
 
     def test_are_read_as_the_commands(self):
         asked = read(
@@ -68,6 +69,12 @@ class TestOptions:
     def test_headers_are_on_top_of_those_of_the_settings(self, settings):
         settings.FETCHER_HEADERS = {"A": "1", "B": "2"}
         assert dict(read(options={"headers": [["b", "3"]]}).config.headers) == {"A": "1", "b": "3"}
+
+    def test_the_operators_secret_headers_are_guarded_and_the_callers_own_are_not(self, settings):
+        settings.FETCHER_HEADERS = {"Authorization": "Bearer s3cret", "Cookie": "a=1", "A": "1"}
+        config = read(options={"headers": {"cookie": "b=2"}}).config
+        assert config.guarded_headers == {"authorization"}
+        assert config.headers_for(parse_url("https://a.example/")) == (("A", "1"), ("cookie", "b=2"))
 
     def test_headers_may_name_the_variables_that_lists_may(self, settings):
         settings.FETCHER_LIST_ENVIRONMENT = "TOKEN"

@@ -45,3 +45,14 @@ def test_a_failure_is_a_500_that_tells_nothing_and_logs_everything(api, caplog):
     assert answer.status == 500
     assert b"hunter2" not in answer.body
     assert "hunter2" in caplog.text
+
+
+@pytest.mark.parametrize("path", [RUNS, "/api/v1/fanout/", "/api/v1/latest/", "/api/v1/jobs/"])
+def test_more_parameters_than_django_reads_are_a_400(api, path):
+    answer = api.get(f"{path}?{'&'.join(f'a{number}=1' for number in range(1001))}")
+    assert (answer.status, "DATA_UPLOAD_MAX_NUMBER_FIELDS" in answer.detail) == (400, True)
+
+
+def test_more_parameters_than_django_reads_are_a_400_where_runs_are_started(api):
+    answer = api.post(f"{RUNS}?{'&'.join(f'a{number}=1' for number in range(1001))}", {"urls": ["http://a.example/"]})
+    assert (answer.status, "DATA_UPLOAD_MAX_NUMBER_FIELDS" in answer.detail) == (400, True)

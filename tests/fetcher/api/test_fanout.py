@@ -62,6 +62,27 @@ class TestAnswer:
         answer = api.get(path("https://a.example/", extract=expression))
         assert (answer.status, answer.json()["items"][0]["extracted"]) == (200, None)
 
+    def test_says_why_nothing_is_extracted(self, api, pages):
+        pages["https://a.example/"] = (JSON, b"1")
+        [item] = api.get(path("https://a.example/", extract="|".join(["[@,@]"] * 26))).json()["items"]
+        assert (item["status"], item["json"], item["extracted"]) == ("succeeded", 1, None)
+        assert item["error_detail"] == "the extracted value is not saved: it takes more than 65536 bytes"
+
+    def test_gives_json_as_it_came(self, api, pages):
+        pages["https://a.example/"] = (JSON, b'{"a": 1.50, "b": 18446744073709551617}')
+        assert b'"json":{"a": 1.50, "b": 18446744073709551617}' in api.get(path("https://a.example/")).body
+
+    def test_leaves_out_content_that_makes_it_too_large_and_says_so(self, api, pages, settings):
+        settings.FETCHER_FANOUT_MAX_BYTES = 1000
+        pages["https://a.example/"] = ("text/plain", b"\x01" * 500)
+        pages["https://b.example/"] = ("text/plain", b"b" * 500)
+        first, *others = api.get(path("https://a.example/", *["https://b.example/"] * 4)).json()["items"]
+        assert (first["status"], "text" in first) == ("succeeded", False)
+        assert first["error_detail"] == "its content is left out: the answer has room for 2000 bytes more; it is saved"
+        assert ["text" in item for item in others] == [False] * 4
+        [second] = api.get(path("https://b.example/")).json()["items"]
+        assert second["text"] == "b" * 500
+
     def test_fetches_a_url_once_and_answers_it_as_often_as_asked(self, api, pages):
         pages["https://a.example/"] = (JSON, b"[]")
         answer = api.get(path("https://a.example/", "https://A.example/#b", "https://b.example/"))
@@ -147,6 +168,16 @@ class TestEndToEnd:
         assert [item["error_kind"] for item in items] == [None, "http_status", None]
         saved = api.get(f"/api/v1/runs/{answer.json()['run']}/results/").json()["items"]
         assert {item["url"]: item["extracted"] for item in saved} == dict(zip(urls, [1, None, 2], strict=True))
+
+    def test_sends_the_operators_secret_headers_to_the_hosts_that_are_named_only(self, api, running, settings):
+        settings.FETCHER_HEADERS = "Authorization: Bearer s3cret\nX-Plain: p"
+        url = running.url("/echo")
+        [item] = api.get(path(url)).json()["items"]
+        assert "s3cret" not in str(item)
+        assert "X-Plain" in str(item) or "x-plain" in str(item)
+        settings.FETCHER_HEADERS_HOSTS = url.split("/")[2]
+        [item] = api.get(path(url)).json()["items"]
+        assert "s3cret" in str(item)
 
     def test_leaves_the_database_free_for_the_next_call(self, api, running):
         runs = [api.get(path(running.url("/ok/1"))).json()["run"] for _ in range(3)]

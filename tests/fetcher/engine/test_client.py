@@ -93,6 +93,18 @@ class TestHeaders:
             "user-agent": "mine",
         }
 
+    def test_guarded_headers_go_to_the_named_hosts_only(self) -> None:
+        guarded = client(
+            headers=(("X-Token", "t"), ("A", "1")),
+            guarded_headers=frozenset({"x-token"}),
+            headers_hosts=("named.example",),
+        )
+        urls = ("https://named.example/", "http://other.example/", "https://named.example/2", "http://other.example/2")
+        sent = [guarded.first_hop(Target(url, "")).headers for url in urls]
+
+        assert [dict(headers).get("X-Token") for headers in sent] == ["t", None, "t", None]
+        assert {dict(headers)["A"] for headers in sent} == {"1"}
+
     def test_a_target_without_a_valid_url_is_refused(self) -> None:
         with pytest.raises(InvalidUrl):
             client().first_hop(Target("ftp://example.com/", "example.com:21"))

@@ -13,6 +13,7 @@ from fetcher.details import decode_detail
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Status
+from fetcher.extraction import parse_extract
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.payloads import result_items, run_items
 from fetcher.store import runs
@@ -201,20 +202,23 @@ class TestWhatServersSend:
         assert detail.headers[0] == ("ETag", odd.translate({0xD800: "?"}))
 
     @pytest.mark.parametrize(
-        ("value", "stored"),
+        ("expression", "stored"),
         [
-            ({"a": "nul\x00"}, {"a": "nul\ufffd"}),
-            ({"k\x00": ["\ud800"]}, {"k\ufffd": ["?"]}),
-            ([float("nan"), float("inf"), 1.5], [None, None, 1.5]),
-            (0, 0),
-            (False, False),
-            ("", ""),
-            (10**30, 10**30),
-            (None, None),
+            (r'{a: `"nul\u0000"`}', {"a": "nul\ufffd"}),
+            (r'`{"k\u0000": ["\ud800"]}`', {"k\ufffd": ["?"]}),
+            ("[to_number('nan'), to_number('1e999'), `1.5`]", [None, None, 1.5]),
+            ("`0`", 0),
+            ("`false`", False),
+            ('`""`', ""),
+            (f"`{10**30}`", 10**30),
+            (f"`{10**900}`", 10**900),
+            ("`null`", None),
         ],
     )
-    def test_extracted_values_are_stored_as_far_as_json_can(self, value, stored):
+    def test_extracted_values_are_stored_as_far_as_json_can(self, expression, stored):
         run = plan(URL)
-        record(run, map(outcome, open_targets(run)), extract=lambda outcome: value)
+        headers = (("Content-Type", "application/json"),)
+        outcomes = [outcome(target, headers=headers, body=b"{}") for target in open_targets(run)]
+        record(run, outcomes, extract=parse_extract(expression))
         assert Result.objects.get().extracted == stored
         assert result_items([Result.objects.get().pk])[0].extracted == stored

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fetcher.engine.types import Status
+from fetcher.expressions import MAX_EXTRACTED
 from fetcher.extraction import parse_extract
 from fetcher.models import Body, Representation, Result
-from fetcher.store.record import MAX_EXTRACTED
 from tests.support.stored import open_targets, outcome, plan, record
 
 URL = "http://a.example/1"
@@ -56,13 +56,31 @@ def test_of_a_304_whose_body_is_gone_is_nothing():
 def test_too_large_a_value_is_left_out_and_said():
     found = saved("a", body=b'{"a": "' + b"x" * MAX_EXTRACTED + b'"}')
     assert found.extracted is None
-    assert found.error_detail == "the extracted value is not saved: it takes 65538 bytes, more than 65536"
+    assert found.error_detail == "the extracted value is not saved: it takes more than 65536 bytes"
     assert found.error_kind is None
 
 
 def test_the_largest_value_is_saved():
     found = saved("a", body=b'{"a": "' + b"x" * (MAX_EXTRACTED - 2) + b'"}')
     assert len(found.extracted) == MAX_EXTRACTED - 2
+
+
+@pytest.mark.parametrize("depth", [600, 5000])
+def test_of_a_deeply_nested_answer_is_nothing_and_said(depth):
+    found = saved("a", body=b'{"a": ' + b"[" * depth + b"]" * depth + b"}")
+    assert (found.status, found.extracted, found.error_kind) == ("succeeded", None, None)
+    assert "nested" in found.error_detail
+
+
+def test_a_stopped_expression_costs_its_own_value_only():
+    run = plan(URL, "http://a.example/2")
+    first, second = open_targets(run)
+    doubled = parse_extract("|".join(["join('',[@,@])"] * 40))
+    record(run, [outcome(first, headers=JSON, body=b'"aa"'), outcome(second, headers=JSON, body=b"1")], extract=doubled)
+    stopped, fine = Result.objects.filter(run=run).order_by("position")
+    assert (stopped.status, stopped.extracted, stopped.error_kind) == ("succeeded", None, None)
+    assert stopped.error_detail.startswith("the expression was stopped")
+    assert fine.error_detail == ""
 
 
 def test_a_whole_number_of_any_length_is_saved():

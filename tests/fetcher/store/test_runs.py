@@ -34,6 +34,8 @@ class TestOptions:
                 host_delay=0.25,
                 headers=(("Accept", "a"), ("Accept", "b")),
                 secret_headers=frozenset({"x-key"}),
+                guarded_headers=frozenset({"accept", "b"}),
+                headers_hosts=("a.example", "*.b.example:81"),
                 allowed_networks=tuple(map(AllowedNetwork.parse, ["10.0.0.0/8", "127.0.0.1:8000", "[::1]:80"])),
             ),
         ],
@@ -113,6 +115,15 @@ class TestVariant:
 
     def test_takes_a_targets_own_header_over_the_runs(self):
         assert self.of(("A", "1"), own=(("a", "2"),)) == self.of(("A", "2"))
+
+    def test_differs_where_some_hosts_do_not_get_every_header(self):
+        guarded = {
+            runs.variant_of(FetchConfig(headers=(("A", "1"),), guarded_headers=frozenset({"a"}), headers_hosts=hosts))(
+                ()
+            )
+            for hosts in ((), ("a.example",))
+        }
+        assert len(guarded | {self.of(("A", "1")), self.of()}) == 4
 
     def test_follows_the_variables_value(self, monkeypatch):
         monkeypatch.setenv("TRAWL_TEST_TOKEN", "one")

@@ -11,6 +11,7 @@ from fetcher.conf import fetcher_settings
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
+from fetcher.extraction import Found
 from fetcher.models import Result, Run, RunState, Shard, Target
 from fetcher.store.whole import save_whole_run
 from tests.support.stored import entries, outcome
@@ -44,8 +45,10 @@ class TestSaveWholeRun:
         assert not Shard.objects.filter(done_at=None).exists()
 
     def test_saves_what_is_extracted(self):
-        save(outcome(targets("http://a.example/")[0]), extract=lambda outcome: {"bytes": len(outcome.body)})
-        assert Result.objects.get().extracted == {"bytes": 7}
+        found = targets("http://b.example/", "http://a.example/1", "http://a.example/2")
+        save(*map(outcome, found), extracted=[Found(1), Found(None, "why"), Found([3])])
+        results = Result.objects.order_by("position").values_list("extracted", "error_detail")
+        assert list(results) == [(1, ""), (None, "why"), ([3], "")]
 
     def test_says_whether_the_body_changed(self):
         [target] = targets("http://a.example/")
@@ -55,10 +58,7 @@ class TestSaveWholeRun:
 
     @pytest.mark.django_db(transaction=True)
     def test_saves_nothing_where_anything_goes_wrong(self):
-        def extract(outcome):
-            raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            save(outcome(targets("http://a.example/")[0]), extract=extract)
+        with pytest.raises(IndexError):
+            save(outcome(targets("http://a.example/")[0]), extracted=[])
         assert not Run.objects.exists()
         assert not Target.objects.exists()
