@@ -22,6 +22,7 @@ from fetcher.engine.types import Headers, Outcome, Target, Tried
 from fetcher.lane import Lane
 from fetcher.store import leases, shards, waiting
 from fetcher.store.leases import HeldLane, Watch
+from fetcher.store.recordable import place_of
 from fetcher.store.shards import Place
 from fetcher.suspects import Suspects
 from fetcher.writer import Writer
@@ -40,7 +41,7 @@ class LaneFeed:
     Without ``conditional`` no target has validators. ``sharers`` hears how many workers, this one included, share the
     lanes. With ``patience`` the iteration ends when there was nothing to send for so many seconds although lanes are
     left, because others that are alive have them and none is due to this one; without it they are waited for, since a
-    worker may end.
+    worker may end. ``watch`` is what was seen of other workers before.
 
     ``planned`` says that more may have been planned, ``end_of_plan`` that nothing will be; both wake the iteration.
     ``settle`` must be called with every outcome, and ``recorded`` or ``drop`` once it is known what became of it.
@@ -57,6 +58,7 @@ class LaneFeed:
         conditional: bool = True,
         sharers: Callable[[int], None] = lambda count: None,
         patience: float | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._run = run
         self._worker = worker
@@ -68,7 +70,7 @@ class LaneFeed:
         self._per_host = config.per_host
         self._host_delay = config.host_delay
         self._window = config.concurrency * config.look_ahead
-        self._watch = Watch()
+        self._watch = watch or Watch()
         self._lanes: dict[int, Lane] = {}
         self._tried: dict[int, Tried] = {}
         self._put_down: list[tuple[Place, Tried]] = []
@@ -353,10 +355,3 @@ class LaneFeed:
             self._lanes[pk].lost = True
         for outcome in outcomes:
             self._lanes[place_of(outcome).lane].kept += 1
-
-
-def place_of(outcome: Outcome) -> Place:
-    """Return where an outcome of this feed belongs."""
-    place = outcome.target.key
-    assert isinstance(place, Place)
-    return place

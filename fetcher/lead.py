@@ -14,6 +14,7 @@ from fetcher.conf import connection_options, fetcher_settings
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
+from fetcher.engine.defects import report_defect
 from fetcher.engine.transport import choose_transport
 from fetcher.estimate import Limits, RemainingWork
 from fetcher.execution import Execution
@@ -245,7 +246,12 @@ class Lead:
         runs.start(run, worker)
 
     def _saved(self, ids: list[int], tally: Tally) -> None:
-        self._listener.recorded(ids)  # first: it reads the database and may be repeated, counting must not be
+        try:  # first: it reads the database and may be repeated, counting must not be
+            self._listener.recorded(ids)
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception as exc:  # noqa: BLE001  (a stream that cannot be written never stops saving)
+            report_defect(exc, "showing what was saved")
         self._progress.saved(tally)
 
     def _end(self) -> RunState:

@@ -19,9 +19,11 @@ from django_q.models import Schedule as Alarm
 
 from fetcher.machine import is_gone, this_process
 from fetcher.models import Run, Worker
+from fetcher.models.clock import database_now
 from fetcher.payloads import run_items, timestamp
+from fetcher.store import trouble
 from fetcher.store.cluster import UNHEARD
-from fetcher.store.leases import database_now
+from jobs.brokers import clock_skew
 from jobs.models import Cluster, Job
 from jobs.queue import QueueItem, read_queue
 from jobs.timers import FIRE, HEARD, SWEEP, name_of
@@ -30,6 +32,8 @@ LATE = 120.0
 """Seconds that a message may wait: longer than a slice and an attempt at its end take."""
 UNSEEN = timedelta(seconds=60)
 """After so long without a word a cluster counts as lost."""
+SKEW = 10.0
+"""Seconds by which a machine's clock may differ from the database's."""
 _AWAY = 600
 """Seconds for which a cluster that was lost is told of as something that may need a hand."""
 _SHOWN = 50
@@ -39,6 +43,7 @@ class ClusterItem(msgspec.Struct, frozen=True):
     """A ``qcluster``. ``state`` is working, stopping or lost; ``pid`` takes SIGTERM.
 
     ``seen_s`` is how long ago it told of itself. ``replaced`` counts worker processes that ended and were replaced.
+    ``skew_s`` is by how many seconds its machine's clock is ahead of the database's.
     """
 
     machine: str
@@ -48,6 +53,7 @@ class ClusterItem(msgspec.Struct, frozen=True):
     replaced: int
     started_at: str
     seen_s: float
+    skew_s: float
 
 
 class WorkerItem(msgspec.Struct, frozen=True):
@@ -67,7 +73,10 @@ class WorkerItem(msgspec.Struct, frozen=True):
 
 
 class RunItem(msgspec.Struct, frozen=True):
-    """A run that the cluster has. ``woken_s`` is how long ago it was last told of it."""
+    """A run that the cluster has. ``woken_s`` is how long ago it was last told of it.
+
+    ``trouble`` says in a line what is wrong where slice after slice fails, null where that is not so.
+    """
 
     id: int
     state: str
@@ -77,6 +86,7 @@ class RunItem(msgspec.Struct, frozen=True):
     total: int
     workers: int
     woken_s: float | None
+    trouble: str | None
 
 
 class AlarmItem(msgspec.Struct, frozen=True):
@@ -144,6 +154,7 @@ def _clusters(now: datetime) -> Iterator[ClusterItem]:
             replaced=row.replaced,
             started_at=timestamp(row.started_at),
             seen_s=_since(row.seen_at, now),
+            skew_s=round(row.skew, 1),
         )
 
 
@@ -169,9 +180,9 @@ def _workers(now: datetime) -> Iterator[WorkerItem]:
 def _runs(now: datetime, workers: Iterable[WorkerItem]) -> Iterator[RunItem]:
     staff = Counter(worker.run for worker in workers if worker.sends and worker.lease_s > 0 and not worker.ended)
     of_cluster = Run.objects.of_cluster().order_by("id")[:_SHOWN]
-    woken: dict[int, Any] = dict(of_cluster.values_list("id", "woken_at"))
+    rows: dict[int, Any] = {pk: row for pk, *row in of_cluster.values_list("id", "woken_at", "trouble")}
     for run in run_items(of_cluster):
-        told = woken.get(run.id)
+        told, stored = rows.get(run.id, (None, None))
         yield RunItem(
             id=run.id,
             state=run.state,
@@ -181,6 +192,7 @@ def _runs(now: datetime, workers: Iterable[WorkerItem]) -> Iterator[RunItem]:
             total=run.total,
             workers=staff[run.id],
             woken_s=None if told is None else _since(told, now),
+            trouble=trouble.told_of(stored, run.total - run.pending),
         )
 
 
@@ -207,9 +219,12 @@ def _problems(status: ClusterStatus, now: datetime, late: float) -> Iterator[str
     elif not new:
         yield from _late_sweep(now)
     yield from _lost(status)
+    yield from _skewed(status)
     yield from _late_message(status, late, nobody=nobody)
     yield from _leases(status)
     for run in status.runs:
+        if run.trouble is not None:
+            yield f"run {run.id}: {run.trouble}"
         if run.pending and not run.workers and (run.woken_s or 0) > 3 * UNHEARD.total_seconds():
             yield f"run {run.id} has {run.pending:,} pending: for {run.woken_s:,.0f} s nobody has worked on it"
     for alarm in status.alarms if not new else ():
@@ -253,6 +268,19 @@ def _lost(status: ClusterStatus) -> Iterator[str]:
                 f"cluster {cluster.machine}:{cluster.pid} ended without saying so; it was last seen "
                 f"{cluster.seen_s:,.0f} s ago"
             )
+
+
+def _skewed(status: ClusterStatus) -> Iterator[str]:
+    off = {cluster.machine: cluster.skew_s for cluster in status.working if abs(cluster.skew_s) > SKEW}
+    here = clock_skew()
+    if abs(here) > SKEW:
+        off.setdefault(this_process().hostname, here)
+    for machine, seconds in off.items():
+        direction = "ahead of" if seconds > 0 else "behind"
+        yield (
+            f"the clock of {machine} is {abs(seconds):,.0f} s {direction} the database's: its schedules go off at the "
+            "wrong time; set it, and keep it right with NTP"
+        )
 
 
 def _late_sweep(now: datetime) -> Iterator[str]:

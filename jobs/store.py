@@ -129,7 +129,7 @@ def remove_job(name: str) -> None:
 
 def busy_with(job: Job) -> int | None:
     """Return the newest run of a job that is in progress, None where there is none."""
-    runs = Run.objects.alive(timezone.now()).filter(job_name=job.name, job_id=job.pk)
+    runs = Run.objects.alive().filter(job_name=job.name, job_id=job.pk)
     return runs.order_by("-id").values_list("id", flat=True).first()
 
 

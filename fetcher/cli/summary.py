@@ -18,6 +18,7 @@ from fetcher.engine.types import Status
 from fetcher.models import Result, Run, RunState
 from fetcher.payloads import run_items
 from fetcher.progress import Progress
+from fetcher.store import trouble
 
 _SAMPLES = 5
 _HOSTS = 3
@@ -38,6 +39,8 @@ def print_summary(stream: TextIO, progress: Progress) -> None:
     parts: list[RenderableType] = [_headline(run, state, progress)]
     if run.error:
         parts.append(Text(f"Why it failed: {printable(run.error)}", "red"))
+    elif text := trouble.told_of(run.trouble, progress.done):
+        parts.append(Text(f"What is wrong: {printable(text)}", "red"))
     parts.append(_counts(progress, reasons))
     parts += _section("For example", _samples(reasons))
     parts += _section("Slowest hosts", _hosts(progress))
@@ -133,8 +136,10 @@ def _headline(run: Run, state: str, progress: Progress) -> Text:
     facts = [count(progress.accepted, "target")]
     if progress.done:
         through = f" through {progress.through}" if progress.through else ""
-        facts += [f"{progress.rate:,.1f}/s", f"{size(progress.bytes)} received{through}"]
-    return text.append(f" {state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
+        facts += [f"{progress.rate:,.1f}/s"] if progress.clocked else []
+        facts += [f"{size(progress.bytes)} received{through}"]
+    took = f" in {duration(progress.elapsed)}" if progress.clocked else ""
+    return text.append(f" {state}{took}: {', '.join(facts)}", style="not bold")
 
 
 def _counts(progress: Progress, reasons: Sequence[Reason]) -> Table:

@@ -30,7 +30,7 @@ _INLINE_SECONDS = 0.001
 A thread costs 0.1 ms itself.
 """
 _UNTIMED_STEPS = 2
-"""Steps that are taken whatever they cost, the end of a small body among them: the time may be a garbage collection's."""
+"""Steps that are taken whatever they cost (a small body has no more): the time may be a garbage collection's."""
 _TURN_SECONDS = 0.015
 """Processor time for which the event loop decodes in one turn, all bodies together: many may arrive at once."""
 _FREE_SECONDS = 0.25

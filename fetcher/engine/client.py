@@ -6,6 +6,7 @@ redirects, none of which are wanted here, and costs more than the request itself
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass, field

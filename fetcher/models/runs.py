@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from fetcher.machine import is_gone, this_process
+from fetcher.models.clock import database_time
 
 PLACES = 1024
 """Result ids in each shard's range: ``result.id = shard.id * PLACES + place``."""
@@ -38,12 +40,16 @@ class RunState(models.TextChoices):
     FAILED = "failed"
 
 
+OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
+"""States of runs that nobody goes on with."""
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     """Runs with the state that readers are told: one whose workers are gone is interrupted, whatever its row says."""
 
     def with_shown_state(self) -> RunQuerySet:
         """Add ``shown_state``. Nothing is written: a worker that only slept may come back."""
-        dead = models.Q(state=RunState.RUNNING) & ~_attended(timezone.now())
+        dead = models.Q(state=RunState.RUNNING) & ~_attended(database_time())
         return self.annotate(
             shown_state=models.Case(
                 models.When(dead, then=models.Value(RunState.INTERRUPTED.value)),
@@ -55,15 +61,15 @@ class RunQuerySet(models.QuerySet["Run"]):
     def in_state(self, state: str) -> RunQuerySet:
         """Return the runs whose shown state is this one."""
         if state == RunState.RUNNING:
-            return self.filter(_attended(timezone.now()), state=RunState.RUNNING)
+            return self.filter(_attended(database_time()), state=RunState.RUNNING)
         if state == RunState.INTERRUPTED:
-            dead = models.Q(state=RunState.RUNNING) & ~_attended(timezone.now())
+            dead = models.Q(state=RunState.RUNNING) & ~_attended(database_time())
             return self.filter(models.Q(state=state) | dead)
         return self.filter(state=state)
 
-    def alive(self, moment: datetime) -> RunQuerySet:
-        """Return the runs that go on: a worker's lease of theirs goes beyond a moment, or the cluster has them."""
-        return self.filter(models.Q(_held(moment), state=RunState.RUNNING) | _of_cluster())
+    def alive(self, moment: datetime | None = None) -> RunQuerySet:
+        """Return the runs that go on: a worker's lease goes beyond a moment (None: now), or the cluster has them."""
+        return self.filter(models.Q(_held(moment or database_time()), state=RunState.RUNNING) | _of_cluster())
 
     def of_cluster(self) -> RunQuerySet:
         """Return the runs that the cluster has and that are not over."""
@@ -74,12 +80,12 @@ def _of_cluster() -> models.Q:
     return models.Q(woken_at__isnull=False, state__in=(RunState.PENDING, RunState.RUNNING))
 
 
-def _attended(moment: datetime) -> models.Q:
+def _attended(moment: datetime | Now) -> models.Q:
     """Whether somebody works for a run, or was just told to."""
     return _held(moment) | models.Q(woken_at__gt=moment - WAKING)
 
 
-def _held(moment: datetime) -> models.Q:
+def _held(moment: datetime | Now) -> models.Q:
     """Whether a worker works for a run: it holds a lane, or it was started for the run and waits for one."""
     alive = Worker.objects.filter(expires_at__gt=moment).exclude(id__in=Worker.objects.ended())
     holding = Lane.objects.filter(run=models.OuterRef("pk"), worker__in=alive)
@@ -91,7 +97,8 @@ class Run(models.Model):
 
     ``inputs`` says what to read (``fetcher.sources.inputs``), ``read`` how many entries of it are accounted for, and
     ``source_offset`` where the last of them stood. ``planner`` is the worker that reads it. ``woken_at`` is when the
-    cluster was last told of it, None for a run that is not the cluster's. ``error`` says why it failed.
+    cluster was last told of it, None for a run that is not the cluster's. ``error`` says why it failed, and ``trouble``
+    what is wrong with its slices (``fetcher.store.trouble``).
     """
 
     state = models.CharField(max_length=16, choices=RunState.choices, default=RunState.PENDING)
@@ -103,6 +110,7 @@ class Run(models.Model):
     planner = models.BigIntegerField(null=True)
     woken_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True, default="")
+    trouble = models.JSONField(null=True)
     options = models.JSONField(default=dict)
     secrets = models.BinaryField(null=True)
     job_id = models.BigIntegerField(null=True)

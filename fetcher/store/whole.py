@@ -34,22 +34,26 @@ def save_whole_run(
     ``began`` is seconds since the epoch, ``extracted`` what is saved beside each outcome: nothing is evaluated while
     the transaction holds up other writers. Returns the run's id.
     """
+    kept: list[tuple[Outcome, Found]] = []
 
     def extract(placed: Iterable[Outcome]) -> list[Found]:
-        return [NOTHING if extracted is None else extracted[_position(outcome)] for outcome in placed]
+        return [kept[_position(outcome)][1] for outcome in placed]
 
     moment = datetime.fromtimestamp(began, UTC)
     with transaction.atomic():
         run = runs.create_run(config, RunOptions(conditional=False), source=source)
-        Planner(run, config=config).add(
-            [Entry(source, line, outcome.target) for line, outcome in enumerate(outcomes, 1)]
-        )
+        planner = Planner(run, config=config)
+        planner.add([Entry(source, line, outcome.target) for line, outcome in enumerate(outcomes, 1)])
+        refused = {entry.line for entry in planner.refused}  # positions count what is planned
+        found = [NOTHING] * len(outcomes) if extracted is None else extracted
+        pairs = enumerate(zip(outcomes, found, strict=True), 1)
+        kept.extend(pair for line, pair in pairs if line not in refused)
         lanes = list(Lane.objects.filter(run=run).values_list("id", flat=True))
         opened = [shard for _, shard in shards.open_shards(lanes, after={})]
-        slots = [slot for _, found in sorted(shards.open_slots(opened).items()) for slot in found]
+        slots = [slot for _, some in sorted(shards.open_slots(opened).items()) for slot in some]
         targets = shards.load_targets(run, slots, runs.variant_of(config), conditional=False)
         placed = [
-            msgspec.structs.replace(outcomes[slot.position], target=target)
+            msgspec.structs.replace(kept[slot.position][0], target=target)
             for slot, target in zip(slots, targets, strict=True)
         ]
         Recorder(run, None, settings, extract=extract).record(placed, done=opened)

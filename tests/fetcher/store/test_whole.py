@@ -58,7 +58,7 @@ class TestSaveWholeRun:
 
     @pytest.mark.django_db(transaction=True)
     def test_saves_nothing_where_anything_goes_wrong(self):
-        with pytest.raises(IndexError):
+        with pytest.raises(ValueError, match="shorter"):
             save(outcome(targets("http://a.example/")[0]), extracted=[])
         assert not Run.objects.exists()
         assert not Target.objects.exists()
