@@ -9,7 +9,7 @@ import zlib
 
 import brotli
 
-from fetcher.engine.decoding import zstd
+from fetcher.engine.codings import zstd
 from tests.hostile.reply import (
     DECODING,
     HTTP_STATUS,

@@ -14,7 +14,7 @@ from fetcher.engine.urls import parse_url
 from tests.hostile.measuring import Cost, Measurement
 from tests.hostile.reply import DEADLINE_SECONDS, READ_TIMEOUT_SECONDS, Reply
 
-TRANSPORTS = ("libcurl", "h11")
+TRANSPORTS = ("libcurl", "httpx")
 CONFIG = FetchConfig(
     allowed_networks=(AllowedNetwork.parse("127.0.0.0/8"),),
     connect_timeout=READ_TIMEOUT_SECONDS,
