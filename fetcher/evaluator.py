@@ -1,8 +1,8 @@
 """``python -m fetcher.evaluator``: evaluates JMESPath expressions where that can be stopped.
 
-``fetcher.sandbox`` starts it. Its standard input is a socket. It reads a ``Question`` and writes lists of ``Answer``,
-one for each body in their order, as soon as some have taken ``_FLUSH_SECONDS``. It ends when the socket is closed, so
-it does not outlive its parent by more than one body.
+``fetcher.sandbox`` starts it. Its standard input is a socket. It reads a ``Question`` and the bodies, one after the
+other, and writes lists of ``Answer``, one for each body in their order, as soon as some have taken ``_FLUSH_SECONDS``.
+It ends when the socket is closed, so it does not outlive its parent by more than one body.
 
 Each body has so much processor time and memory, more for a large one. Python itself stops what is over its time; what
 does not come back to Python, a sort in C, ends the process. A frame is its length in 8 bytes, most significant first,
@@ -46,10 +46,10 @@ _T = TypeVar("_T")
 
 
 class Question(msgspec.Struct, array_like=True):
-    """Bodies, and what to evaluate on each; an empty expression asks whether they are JSON (``is_json_text``)."""
+    """What to evaluate on bodies of these sizes; an empty expression asks whether they are JSON (``is_json_text``)."""
 
     expression: str
-    bodies: list[bytes]
+    sizes: list[int]
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -76,33 +76,28 @@ def send(channel: socket.socket, value: object) -> None:
     channel.sendall(content)
 
 
-def receive(channel: socket.socket, kind: type[_T], prepare: Callable[[int], object] = lambda size: None) -> _T | None:
-    """Receive a frame, None where the other side is gone; ``prepare`` is called with its length first.
-
-    Raises OSError, TimeoutError by the channel's timeout.
-    """
-    header = _read(channel, _LENGTH.size)
-    if header is None:
-        return None
-    (size,) = _LENGTH.unpack(header)
-    prepare(size)
-    content = _read(channel, size)
-    return None if content is None else msgspec.msgpack.decode(content, type=kind)
+def receive(channel: socket.socket, kind: type[_T]) -> _T:
+    """Receive a frame. Raises EOFError where the other side is gone, OSError, TimeoutError by the channel's timeout."""
+    (size,) = _LENGTH.unpack(_read(channel, _LENGTH.size))
+    return msgspec.msgpack.decode(_read(channel, size), type=kind)
 
 
-def _read(channel: socket.socket, size: int) -> bytearray | None:
+def _read(channel: socket.socket, size: int) -> bytearray:
     content = bytearray(size)
     view = memoryview(content)
     while view:
         count = channel.recv_into(view)
         if not count:
-            return None
+            raise EOFError
         view = view[count:]
     return content
 
 
 def serve(channel: socket.socket) -> None:
-    """Answer questions until the other side is gone. To be called in the main thread of a process of its own."""
+    """Answer questions. To be called in the main thread of a process of its own.
+
+    Raises EOFError, OSError once the other side is gone.
+    """
     signal.signal(signal.SIGPROF, _stop)
     gc.freeze()
     gc.disable()  # JSON has no cycles, and looking for some in millions of lists takes longer than making them
@@ -110,15 +105,18 @@ def serve(channel: socket.socket) -> None:
     limit_memory(0)
     send(channel, "ready")
     compiled: dict[str, ParsedResult] = {}
-    while (question := receive(channel, Question, limit_memory)) is not None:
+    while True:
+        question = receive(channel, Question)
+        limit_memory(sum(question.sizes))
+        bodies = [_read(channel, size) for size in question.sizes]
         if question.expression and question.expression not in compiled:
             compiled = {question.expression: compile_expression(question.expression)}
-        _answer_all(channel, compiled.get(question.expression), question.bodies)
-        del question
+        _answer_all(channel, compiled.get(question.expression), bodies)
+        bodies.clear()
         gc.collect()
 
 
-def _answer_all(channel: socket.socket, expression: ParsedResult | None, bodies: list[bytes]) -> None:
+def _answer_all(channel: socket.socket, expression: ParsedResult | None, bodies: list[bytearray]) -> None:
     answers: list[Answer] = []
     size, flushed = 0, time.monotonic()
     for body in bodies:
@@ -132,7 +130,7 @@ def _answer_all(channel: socket.socket, expression: ParsedResult | None, bodies:
         send(channel, answers)
 
 
-def _answer(expression: ParsedResult | None, body: bytes) -> Answer:
+def _answer(expression: ParsedResult | None, body: bytearray) -> Answer:
     seconds = cpu_seconds(len(body))
     try:
         signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -194,7 +192,7 @@ def main() -> None:
     """Serve the socket that is standard input."""
     with contextlib.suppress(OSError):  # what is killed first where memory is short
         Path("/proc/self/oom_score_adj").write_text("1000")
-    with socket.socket(fileno=sys.stdin.fileno()) as channel, contextlib.suppress(ConnectionError):
+    with socket.socket(fileno=sys.stdin.fileno()) as channel, contextlib.suppress(EOFError, OSError):
         serve(channel)
 
 

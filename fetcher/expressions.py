@@ -31,6 +31,7 @@ _PATH = frozenset({"field", "subexpression", "index", "index_expression", "curre
 """Kinds of nodes that only pick a part of their input: each is visited once and none makes a new value."""
 # Within strings as well, where it is harmless: a look-behind keeps the search linear.
 _HUGE_NUMBER = re.compile(rb"(?<![0-9])[0-9]{4001}")
+_BOM = len(codecs.BOM_UTF8)
 _FAILURES = (JMESPathError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What JMESPath's functions raise for values of another type: whatever Python raises."""
 
@@ -65,14 +66,14 @@ def is_path(expression: ParsedResult) -> bool:
     return True
 
 
-def evaluate(expression: ParsedResult, body: bytes) -> Any:
+def evaluate(expression: ParsedResult, body: bytes | bytearray) -> Any:
     """Return the JSON value that an expression finds in a body, None where it finds nothing or the body is not JSON.
 
     It can be stored by every database: NUL, which PostgreSQL's jsonb refuses, becomes U+FFFD, and NaN and infinities
     null. Raises NotExtracted.
     """
     try:
-        value = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
+        value = msgspec.json.decode(body[_BOM:] if body.startswith(codecs.BOM_UTF8) else body)
     except ValueError:
         return None
     except RecursionError:
@@ -86,7 +87,7 @@ def evaluate(expression: ParsedResult, body: bytes) -> Any:
     return _fitting(found)
 
 
-def is_json_text(body: bytes) -> bool:
+def is_json_text(body: bytes | bytearray) -> bool:
     """Whether a body is JSON that every reader can read: UTF-8, and without numbers of more than 4,000 digits.
 
     Linear in its length, and no object is made of it.

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from fetcher.engine.bodies import SpilledBody
 from fetcher.evaluator import Answer, Question, out_of_time, receive, send
 from fetcher.texts import first_line
 
@@ -27,8 +28,12 @@ START_SECONDS = 20.0
 """Until an evaluator is ready to work, on a machine that is very busy; charged to nothing else."""
 _LARGE_BYTES = 2**20
 """An evaluator that had a body larger than this, or was at a limit, is not kept: the memory may never come back."""
+_SMALL_BYTES = 64 * 2**10
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
 """All of the environment that it gets: what Python itself may need to start."""
+
+
+Body = bytes | SpilledBody
 
 
 class _Ended(Exception):
@@ -63,8 +68,11 @@ class _Evaluator:
         _all.add(self)
         try:
             ours.settimeout(START_SECONDS)
-            if receive(ours, str) != "ready":
-                raise OSError(f"it ended at once {self._how()}")
+            receive(ours, str)
+        except EOFError:
+            how = self._how()
+            self.close()
+            raise OSError(f"it ended at once {how}") from None
         except BaseException:
             self.close()
             raise
@@ -73,22 +81,25 @@ class _Evaluator:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, expression: str, bodies: Sequence[bytes], answers: list[Answer], until: float) -> None:
+    def ask(self, expression: str, bodies: Sequence[Body], answers: list[Answer], until: float) -> None:
         """Append the answers to these bodies. Raises _Ended, _OverBudget; then what was answered before is there."""
         self.is_worn = self.is_worn or any(len(body) > _LARGE_BYTES for body in bodies)
         first, wanted = len(answers), len(answers) + len(bodies)
         try:
             self._wait_until(until)
-            send(self._socket, Question(expression, list(bodies)))
+            send(self._socket, Question(expression, list(map(len, bodies))))
+            for piece in _pieces(bodies):
+                self._wait_until(until)
+                self._socket.sendall(piece)
             while len(answers) < wanted:
                 self._wait_until(until)
                 received = receive(self._socket, list[Answer])
-                if received is None:
-                    raise _Ended(self._remark(len(bodies[len(answers) - first])))
                 self.is_worn = self.is_worn or any(answer.stopped for answer in received)
                 answers += received
         except TimeoutError:
             raise _OverBudget from None
+        except EOFError:
+            raise _Ended(self._remark(len(bodies[len(answers) - first]))) from None
         except (OSError, msgspec.DecodeError) as exc:
             raise _Ended(f"the expression was not applied: its process cannot be reached: {first_line(exc)}") from None
 
@@ -146,7 +157,7 @@ class Sandbox:
             else:
                 self._evaluator.close()
 
-    def answers(self, bodies: Sequence[bytes]) -> list[Answer]:
+    def answers(self, bodies: Sequence[Body]) -> list[Answer]:
         """Return the answer to each body. Where there is none, its remark says why."""
         answers: list[Answer] = []
         singly = False
@@ -166,7 +177,7 @@ class Sandbox:
                     singly = True
         return answers
 
-    def _ask(self, bodies: Sequence[bytes], answers: list[Answer]) -> None:
+    def _ask(self, bodies: Sequence[Body], answers: list[Answer]) -> None:
         if self._left <= 0:
             self._give_up()
             return
@@ -193,6 +204,20 @@ class Sandbox:
             f"the expression was not applied: it took more than {max(0.0, self._seconds):.3g} s for the answers that "
             "were taken together with this one"
         )
+
+
+def _pieces(bodies: Sequence[Body]) -> Iterator[bytes]:
+    """Yield all bytes of these bodies, small ones together and those in files piece by piece."""
+    small: list[bytes] = []
+    for body in bodies:
+        for piece in body.chunks() if isinstance(body, SpilledBody) else (body,):
+            if len(piece) < _SMALL_BYTES:
+                small.append(piece)
+            else:
+                yield b"".join(small)
+                yield piece
+                small.clear()
+    yield b"".join(small)
 
 
 _all: weakref.WeakSet[_Evaluator] = weakref.WeakSet()

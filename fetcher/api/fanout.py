@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import msgspec
@@ -15,11 +16,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from fetcher.api.access import check_fetch
 from fetcher.api.endpoint import View, endpoint
-from fetcher.api.errors import bad_parameter
+from fetcher.api.errors import Problem, bad_parameter
 from fetcher.api.parameters import Parameter
 from fetcher.conf import fetcher_settings
 from fetcher.content import read_content
-from fetcher.engine.errors import InvalidUrl
+from fetcher.engine.errors import InvalidUrl, SpillFailed
 from fetcher.engine.types import Outcome
 from fetcher.engine.urls import Url, parse_url
 from fetcher.extraction import Extract, Found, parse_extract
@@ -139,8 +140,11 @@ def fanout_view(fan_out: FanOut) -> View[[]]:
     )
     async def fanout(request: HttpRequest, given: dict[str, Any]) -> HttpResponseBase:
         urls: list[Url] = given["url"]
-        async with fan_out(list({url.href: url for url in urls}.values()), given.get("extract")) as report:
-            content = await sync_to_async(_encoded, thread_sensitive=False, executor=_READING)(report, urls)
+        try:
+            async with fan_out(list({url.href: url for url in urls}.values()), given.get("extract")) as report:
+                content = await sync_to_async(_encoded, thread_sensitive=False, executor=_READING)(report, urls)
+        except SpillFailed as exc:  # this server's disk, and no URL's doing
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{exc}.") from None
         return HttpResponse(content, content_type="application/json", headers={"Cache-Control": "no-store"})
 
     return fanout

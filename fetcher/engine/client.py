@@ -139,7 +139,7 @@ class Client:
             method, body = "GET", None
             headers = tuple(pair for pair in headers if pair[0].lower() not in _CONTENT_HEADERS)
         if url.origin != hop.url.origin:
-            headers = tuple(pair for pair in headers if not self._config.is_secret(*pair))
+            headers = tuple(pair for pair in headers if not self._config.stays_at_its_origin(*pair))
         return Hop(url, method, headers, body, hop.validators, hop.number + 1, cookies)
 
     def _too_many(self, hop: Hop, location: str) -> str:

@@ -132,6 +132,10 @@ class FetchConfig:
         """Whether a header's value must not be shown or follow a redirect elsewhere."""
         return name.lower() in self.secret_headers or is_reference(value)
 
+    def stays_at_its_origin(self, name: str, value: str) -> bool:
+        """Whether a header must not follow a redirect to another origin."""
+        return self.is_secret(name, value) or name.lower() in self.guarded_headers
+
     def is_literal_secret(self, name: str, value: str) -> bool:
         """Whether a header's value is a secret itself, and not the name of where it is."""
         return name.lower() in self.secret_headers and not is_reference(value)

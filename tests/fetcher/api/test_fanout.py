@@ -179,6 +179,12 @@ class TestEndToEnd:
         [item] = api.get(path(url)).json()["items"]
         assert "s3cret" in str(item)
 
+    def test_is_a_503_where_a_large_body_has_no_room_on_this_servers_disk(self, api, running, settings, tmp_path):
+        settings.FETCHER_SPILL_THRESHOLD, settings.FETCHER_SPILL_FOLDER = 1, str(tmp_path / "none")
+        answer = api.get(path(running.url("/bytes/1000000")))
+        assert answer.status == 503
+        assert "none" in answer.detail
+
     def test_leaves_the_database_free_for_the_next_call(self, api, running):
         runs = [api.get(path(running.url("/ok/1"))).json()["run"] for _ in range(3)]
         assert len(set(runs)) == 3

@@ -105,6 +105,16 @@ class TestHeaders:
         assert [dict(headers).get("X-Token") for headers in sent] == ["t", None, "t", None]
         assert {dict(headers)["A"] for headers in sent} == {"1"}
 
+    def test_guarded_headers_follow_no_redirect_to_another_origin(self) -> None:
+        guarded = client(headers=(("X-Plain", "t"),), guarded_headers=frozenset({"x-plain"}), headers_hosts=("*",))
+        first = guarded.first_hop(Target("https://a.example/", ""))
+        near, far = (guarded.next_hop(first, answer(301, to)) for to in ("/b", "https://b.example/"))
+
+        assert near is not None
+        assert far is not None
+        assert ("X-Plain", "t") in near.headers
+        assert ("X-Plain", "t") not in far.headers
+
     def test_a_target_without_a_valid_url_is_refused(self) -> None:
         with pytest.raises(InvalidUrl):
             client().first_hop(Target("ftp://example.com/", "example.com:21"))
