@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,9 @@ import h11
 import httpcore
 
 from fetcher.engine.transport.stream import Stream
+
+# At DEBUG httpcore logs the headers of every answer, Set-Cookie included.
+logging.getLogger("httpcore.http11").setLevel(logging.INFO)
 
 # h11 needs 2 µs for a header line and 0.4 µs for a byte of the reason phrase: these bound what one step can take.
 MAX_HEAD_BYTES = 64 * 1024

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import socket
 import threading
 import time
@@ -213,6 +214,29 @@ async def test_an_unsafe_request_gets_a_new_connection(serve: Serve, transport: 
         assert (await fetch(transport, request))[0].status_code == 200
         assert not request.extensions[WIRE].reused
     assert len(server.requests) == 3
+
+
+async def test_headers_are_not_logged_at_any_level(
+    serve: Serve, transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(ok(b"body", b"Set-Cookie: s3cret"))
+    with caplog.at_level(logging.DEBUG):
+        await fetch(transport, httpx.Request("GET", server.url(), headers={"Authorization": "s3cret"}))
+    assert "s3cret" not in caplog.text
+
+
+async def test_an_answer_counts_when_the_server_breaks_off_the_request(serve: Serve, transport: Transport) -> None:
+    def handler(server: Server) -> Handler:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_head(reader)  # what follows is left unread, so that closing resets the connection
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+        return handle
+
+    server = await serve(handler=handler)
+    response, _ = await fetch(transport, httpx.Request("POST", server.url(), content=b"x" * 5_000_000))
+    assert response.status_code == 413
 
 
 async def test_a_transport_by_its_older_names_is_the_same(serve: Serve) -> None:
