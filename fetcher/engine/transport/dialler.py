@@ -39,9 +39,9 @@ class Dialler:
         Of a name's addresses those that the policy refuses are left out. Raises BlockedAddress where none is left,
         NameResolutionError, TlsError, httpx.ConnectError and httpx.ConnectTimeout.
         """
-        stream, host, limit = None, name.decode("ascii"), asyncio.timeout(timeout)
+        stream, host = None, name.decode("ascii")
         try:
-            async with limit:
+            async with asyncio.timeout(timeout):
                 with _clock(wire, "dns", when=not is_literal(host)):
                     addresses = await self._allowed(host, port)
                 with _clock(wire, "connect"):
@@ -54,7 +54,7 @@ class Dialler:
         except BaseException as exc:
             if stream is not None:
                 stream.close()
-            if isinstance(exc, TimeoutError) and limit.expired():
+            if isinstance(exc, TimeoutError) and exc.errno is None:  # otherwise the kernel's own
                 raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
             if stream is not None and isinstance(exc, FOREIGN):
                 raise tls_failure(exc, host) from exc
