@@ -14,7 +14,7 @@ import pytest
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.transport import WIRE, ConnectionOptions, PreparedRequest, Wire, open_transport
-from fetcher.engine.transport.http1 import MAX_HEAD_BYTES, MAX_HEAD_LINES
+from fetcher.engine.transport.http1 import MAX_HEAD_BYTES, MAX_HEAD_LINES, MAX_INTERIM_ANSWERS, MAX_STATUS_LINE_BYTES
 from fetcher.engine.urls import parse_url
 from tests.fetcher.engine.transport.loopback import Handler, Serve, Server, Transport, fetch, ok
 
@@ -127,17 +127,23 @@ async def test_chunks_of_one_byte_arrive_joined(serve: Serve, transport: Transpo
 @pytest.mark.parametrize(
     "answer",
     [
-        HEAD + b"a:\r\n" * (2 * MAX_HEAD_LINES + 1024) + b"\r\n",
+        HEAD + b"a:\r\n" * (MAX_HEAD_LINES + 2048) + b"\r\n",
         HEAD + b"a: " + b"x" * (MAX_HEAD_BYTES + 5000) + b"\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_HEAD_LINES + ok(),
+        b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 " + b"x" * (MAX_STATUS_LINE_BYTES + 5000) + b"\r\n\r\n",
         CHUNKED + b"0\r\n" + b"a: " + b"x" * (MAX_HEAD_BYTES + 40_000) + b"\r\n\r\n",
         CHUNKED + b"1;" + b"x" * (MAX_HEAD_BYTES + 40_000) + b"\r\nx\r\n0\r\n\r\n",
     ],
-    ids=["lines", "bytes", "interim answers", "trailer", "chunk extension"],
+    ids=["lines", "bytes", "status line", "trailer", "chunk extension"],
 )
 async def test_a_head_is_bounded(serve: Serve, transport: Transport, answer: bytes) -> None:
     server = await serve(answer)
     with pytest.raises(httpx.RemoteProtocolError, match=r"^the head of the answer is too long$"):
+        await fetch(transport, httpx.Request("GET", server.url()))
+
+
+async def test_interim_answers_are_counted(serve: Serve, transport: Transport) -> None:
+    server = await serve(b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM_ANSWERS + 1) + ok())
+    with pytest.raises(httpx.RemoteProtocolError, match=r"^the server sent more than 32 interim answers"):
         await fetch(transport, httpx.Request("GET", server.url()))
 
 
@@ -146,7 +152,7 @@ async def test_a_head_is_bounded(serve: Serve, transport: Transport, answer: byt
     [
         HEAD + b"a: b\r\n" * (MAX_HEAD_LINES - 10) + b"Content-Length: 2\r\n\r\nok",
         HEAD + b"a: " + b"x" * (MAX_HEAD_BYTES - 1000) + b"\r\nContent-Length: 2\r\n\r\nok",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100 + ok(b"ok"),
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * MAX_INTERIM_ANSWERS + ok(b"ok"),
         HEAD + b"Content-Length: 2\r\n\r\nok",
     ],
     ids=["lines", "bytes", "interim answers", "small"],
