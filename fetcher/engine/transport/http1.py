@@ -85,8 +85,10 @@ class Connection(httpcore.AsyncHTTP11Connection):
             event = self._next or parser.next_event()
             self._next = None
             self._steps += 1
-            if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+            if isinstance(event, h11.InformationalResponse):
                 interim += 1
+                if event.status_code == 101:
+                    raise httpx.RemoteProtocolError("the server switched protocols (101)")
                 if interim > MAX_INTERIM_ANSWERS:
                     text = f"the server sent more than {MAX_INTERIM_ANSWERS} interim answers (1xx)"
                     raise httpx.RemoteProtocolError(text)

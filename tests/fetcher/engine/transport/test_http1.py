@@ -141,6 +141,13 @@ async def test_a_head_is_bounded(serve: Serve, transport: Transport, answer: byt
         await fetch(transport, httpx.Request("GET", server.url()))
 
 
+async def test_another_protocol_is_refused_although_the_request_asks_for_it(serve: Serve, transport: Transport) -> None:
+    server = await serve(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n")
+    request = httpx.Request("GET", server.url(), headers={"Connection": "upgrade", "Upgrade": "other"})
+    with pytest.raises(httpx.RemoteProtocolError, match=r"^the server switched protocols \(101\)$"):
+        await fetch(transport, request)
+
+
 async def test_interim_answers_are_counted(serve: Serve, transport: Transport) -> None:
     server = await serve(b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM_ANSWERS + 1) + ok())
     with pytest.raises(httpx.RemoteProtocolError, match=r"^the server sent more than 32 interim answers"):
