@@ -43,8 +43,7 @@ class Dialler:
         try:
             async with asyncio.timeout(timeout):
                 with _clock(wire, "dns", when=not is_literal(host)):
-                    found = (host,) if is_literal(host) else await self._resolver.resolve(host)
-                addresses = allowed_addresses(self._policy, host, found, port)
+                    addresses = await self._allowed(host, port)
                 with _clock(wire, "connect"):
                     stream = Stream(*await _first_connected(addresses, port))
                 wire.address = stream.address
@@ -55,7 +54,7 @@ class Dialler:
         except BaseException as exc:
             if stream is not None:
                 stream.close()
-            if isinstance(exc, TimeoutError):
+            if isinstance(exc, TimeoutError) and exc.errno is None:  # otherwise the kernel's own
                 raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
             if stream is not None and isinstance(exc, FOREIGN):
                 raise tls_failure(exc, host) from exc
@@ -64,6 +63,10 @@ class Dialler:
     def close(self) -> None:
         """Let the resolver's threads end."""
         self._resolver.close()
+
+    async def _allowed(self, host: str, port: int) -> list[str]:
+        found = (host,) if is_literal(host) else await self._resolver.resolve(host)
+        return allowed_addresses(self._policy, host, found, port)
 
 
 async def _first_connected(addresses: list[str], port: int) -> tuple[socket.socket, str]:
@@ -87,10 +90,11 @@ async def _first_connected(addresses: list[str], port: int) -> tuple[socket.sock
             elif not task.cancelled() and not task.exception() and (winner is None or task.result() is not winner):
                 task.result()[0].close()
     if winner is None:
-        failures = {str(failure): failure for failure in (task.exception() for task in tries) if failure is not None}
-        if len(failures) == 1:  # which may be a fault of this machine
-            raise next(iter(failures.values()))
-        raise httpx.ConnectError("; ".join(failures))
+        failures = [failure for task in tries if (failure := task.exception()) is not None]
+        for failure in failures:
+            if not isinstance(failure, httpx.ConnectError):  # a fault of this machine, at whichever address
+                raise failure
+        raise httpx.ConnectError("; ".join(dict.fromkeys(map(str, failures))))
     return winner
 
 

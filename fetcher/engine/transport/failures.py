@@ -93,7 +93,8 @@ def _protocol(text: str) -> str:
         return f"the server closed the connection in the middle of the body{how_far}"
     if text == "Receive buffer too long":
         return "the head of the answer is too long"
-    return f"the answer is not valid HTTP/1.1: {_short(text)}"
+    shown = re.sub(r"bytearray\(b(.*)\)", r"\1", text, flags=re.DOTALL)
+    return f"the answer is not valid HTTP/1.1: {_short(shown)}"
 
 
 def _words(exc: BaseException) -> str:

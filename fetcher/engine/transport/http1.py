@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 
 import h11
 import httpcore
+import httpx
 
 from fetcher.engine.transport.stream import Stream
 
-# h11 needs 2 µs for a header line and 0.4 µs for a byte of the reason phrase: these bound what one step can take.
-MAX_HEAD_BYTES = 64 * 1024
-MAX_HEAD_LINES = 1000
-"""Of a head with the interim answers before it, or of a trailer section; not counted are those of the last read."""
+# At DEBUG httpcore logs the headers of every answer, Set-Cookie included.
+logging.getLogger("httpcore.http11").setLevel(logging.INFO)
+
+# These bound what one step can take; h11 needs 2 µs for a header line and 0.4 µs for a byte of the status line. Bytes
+# and lines are those of a head or a trailer section, without its last read.
+MAX_HEAD_BYTES = 100 * 1024
+MAX_HEAD_LINES = 5000  # as libcurl
+MAX_STATUS_LINE_BYTES = 8 * 1024
+MAX_INTERIM_ANSWERS = 32
 _STEPS = 32
 """Steps of some 10 µs each between two looks at the clock."""
 # Bytes of one read, and how many of them count as a step. Chunks may end in a trailer section.
@@ -70,7 +77,7 @@ class Connection(httpcore.AsyncHTTP11Connection):
 
     async def _receive_event(self, timeout: float | None = None) -> h11.Event | type[h11.PAUSED]:  # noqa: ASYNC109
         """Return the next part of an answer; interim answers are passed over (RFC 9110, section 15.2)."""
-        parser, data, lines = self._h11_state, b"", 0
+        parser, interim = self._h11_state, 0
         while True:
             if self._steps >= _STEPS:
                 self._steps = 0
@@ -78,7 +85,13 @@ class Connection(httpcore.AsyncHTTP11Connection):
             event = self._next or parser.next_event()
             self._next = None
             self._steps += 1
-            if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+            if isinstance(event, h11.InformationalResponse):
+                interim += 1
+                if event.status_code == 101:
+                    raise httpx.RemoteProtocolError("the server switched protocols (101)")
+                if interim > MAX_INTERIM_ANSWERS:
+                    text = f"the server sent more than {MAX_INTERIM_ANSWERS} interim answers (1xx)"
+                    raise httpx.RemoteProtocolError(text)
                 continue
             if isinstance(event, h11.Data) and event.chunk_end:
                 return self._joined(event)
@@ -87,13 +100,13 @@ class Connection(httpcore.AsyncHTTP11Connection):
                 self._reading = _IN_CHUNKS if is_chunked else _IN_BODY
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]
-            # What was read and gave no part of the body is lines of a head or of the trailer section.
-            lines += data.count(b"\n")
-            if lines > MAX_HEAD_LINES:
+            in_head = parser.their_state is h11.SEND_RESPONSE
+            held = parser.trailing_data[0]  # the beginning of a head, of a trailer section or of a chunk's first line
+            if held.count(b"\n") > MAX_HEAD_LINES or (in_head and b"\n" not in held[:MAX_STATUS_LINE_BYTES] != held):
                 raise h11.RemoteProtocolError("Receive buffer too long")
             size, step = self._reading
             data = await self.peer.read(size, timeout)
-            if not data and parser.their_state is h11.SEND_RESPONSE:
+            if not data and in_head:
                 raise EOFError("the server closed the connection in the middle of the head")
             self._steps += len(data) // step
             parser.receive_data(data)

@@ -64,6 +64,11 @@ def test_a_failure_of_the_handshake_may_pass(error: Exception, text: str) -> Non
             httpx.RemoteProtocolError,
             "the server closed the connection in the middle of the body",
         ),
+        (
+            h11.RemoteProtocolError("illegal header line: bytearray(b'no colon')"),
+            httpx.RemoteProtocolError,
+            "the answer is not valid HTTP/1.1: illegal header line: 'no colon'",
+        ),
         (h11.RemoteProtocolError("odd"), httpx.RemoteProtocolError, "the answer is not valid HTTP/1.1: odd"),
         (httpx.ReadTimeout("kept"), httpx.ReadTimeout, "kept"),
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.transport import WIRE, ConnectionOptions, PreparedRequest, Wire, open_transport
-from fetcher.engine.transport.http1 import MAX_HEAD_BYTES, MAX_HEAD_LINES
+from fetcher.engine.transport.http1 import MAX_HEAD_BYTES, MAX_HEAD_LINES, MAX_INTERIM_ANSWERS, MAX_STATUS_LINE_BYTES
 from fetcher.engine.urls import parse_url
 from tests.fetcher.engine.transport.loopback import Handler, Serve, Server, Transport, fetch, ok
 
@@ -126,17 +127,30 @@ async def test_chunks_of_one_byte_arrive_joined(serve: Serve, transport: Transpo
 @pytest.mark.parametrize(
     "answer",
     [
-        HEAD + b"a:\r\n" * (2 * MAX_HEAD_LINES + 1024) + b"\r\n",
+        HEAD + b"a:\r\n" * (MAX_HEAD_LINES + 2048) + b"\r\n",
         HEAD + b"a: " + b"x" * (MAX_HEAD_BYTES + 5000) + b"\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_HEAD_LINES + ok(),
+        b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 " + b"x" * (MAX_STATUS_LINE_BYTES + 5000) + b"\r\n\r\n",
         CHUNKED + b"0\r\n" + b"a: " + b"x" * (MAX_HEAD_BYTES + 40_000) + b"\r\n\r\n",
         CHUNKED + b"1;" + b"x" * (MAX_HEAD_BYTES + 40_000) + b"\r\nx\r\n0\r\n\r\n",
     ],
-    ids=["lines", "bytes", "interim answers", "trailer", "chunk extension"],
+    ids=["lines", "bytes", "status line", "trailer", "chunk extension"],
 )
 async def test_a_head_is_bounded(serve: Serve, transport: Transport, answer: bytes) -> None:
     server = await serve(answer)
     with pytest.raises(httpx.RemoteProtocolError, match=r"^the head of the answer is too long$"):
+        await fetch(transport, httpx.Request("GET", server.url()))
+
+
+async def test_another_protocol_is_refused_although_the_request_asks_for_it(serve: Serve, transport: Transport) -> None:
+    server = await serve(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n")
+    request = httpx.Request("GET", server.url(), headers={"Connection": "upgrade", "Upgrade": "other"})
+    with pytest.raises(httpx.RemoteProtocolError, match=r"^the server switched protocols \(101\)$"):
+        await fetch(transport, request)
+
+
+async def test_interim_answers_are_counted(serve: Serve, transport: Transport) -> None:
+    server = await serve(b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM_ANSWERS + 1) + ok())
+    with pytest.raises(httpx.RemoteProtocolError, match=r"^the server sent more than 32 interim answers"):
         await fetch(transport, httpx.Request("GET", server.url()))
 
 
@@ -145,7 +159,7 @@ async def test_a_head_is_bounded(serve: Serve, transport: Transport, answer: byt
     [
         HEAD + b"a: b\r\n" * (MAX_HEAD_LINES - 10) + b"Content-Length: 2\r\n\r\nok",
         HEAD + b"a: " + b"x" * (MAX_HEAD_BYTES - 1000) + b"\r\nContent-Length: 2\r\n\r\nok",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100 + ok(b"ok"),
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * MAX_INTERIM_ANSWERS + ok(b"ok"),
         HEAD + b"Content-Length: 2\r\n\r\nok",
     ],
     ids=["lines", "bytes", "interim answers", "small"],
@@ -213,6 +227,29 @@ async def test_an_unsafe_request_gets_a_new_connection(serve: Serve, transport: 
         assert (await fetch(transport, request))[0].status_code == 200
         assert not request.extensions[WIRE].reused
     assert len(server.requests) == 3
+
+
+async def test_headers_are_not_logged_at_any_level(
+    serve: Serve, transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve(ok(b"body", b"Set-Cookie: s3cret"))
+    with caplog.at_level(logging.DEBUG):
+        await fetch(transport, httpx.Request("GET", server.url(), headers={"Authorization": "s3cret"}))
+    assert "s3cret" not in caplog.text
+
+
+async def test_an_answer_counts_when_the_server_breaks_off_the_request(serve: Serve, transport: Transport) -> None:
+    def handler(server: Server) -> Handler:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_head(reader)  # what follows is left unread, so that closing resets the connection
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+        return handle
+
+    server = await serve(handler=handler)
+    response, _ = await fetch(transport, httpx.Request("POST", server.url(), content=b"x" * 5_000_000))
+    assert response.status_code == 413
 
 
 async def test_a_transport_by_its_older_names_is_the_same(serve: Serve) -> None:
