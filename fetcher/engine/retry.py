@@ -8,6 +8,7 @@ succeeds at once never comes here.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 PAUSING_STATUSES = frozenset({429, 503})
 """Answers whose Retry-After is meant for the whole host (RFC 9110, section 10.2.3; RFC 6585, section 4)."""
+# Python's parser takes the year 0026 for 2026, as if it had two digits. The sign of a zone (+0100) comes before others.
+_YEAR_BEFORE_1000 = re.compile(r"(?<![0-9+-])0[0-9]{3}(?![0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Try again after so many seconds; ``reason`` is ``backoff`` or ``retry_after``."""
+    """Try again after so many seconds; ``reason`` is ``backoff`` or ``retry_after``, the one that was longer."""
 
     seconds: float
     reason: str
@@ -63,10 +66,10 @@ def _failure(state: tenacity.RetryCallState) -> Failure:
 
 
 class _WaitAsTold(wait_base):
-    """The server's Retry-After where there is one, otherwise exponential backoff with full jitter.
+    """The longer of the server's Retry-After and exponential backoff with full jitter.
 
     Full jitter: uniform between 0 and the exponential bound, so that targets that failed together do not return
-    together.
+    together. A Retry-After of 0, or a date that has passed, must not turn the retries into a burst.
     """
 
     def __init__(self, base: float, longest: float, uniform: Callable[[float, float], float]) -> None:
@@ -74,8 +77,7 @@ class _WaitAsTold(wait_base):
         self._uniform = uniform
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        told = _failure(retry_state).retry_after
-        return told if told is not None else self._uniform(0, self._bound(retry_state))
+        return max(_failure(retry_state).retry_after or 0.0, self._uniform(0, self._bound(retry_state)))
 
 
 def _worth_it(state: tenacity.RetryCallState) -> bool:
@@ -118,20 +120,23 @@ class RetryPolicy:
             action: Any = self._retrying.iter(state)
         except (tenacity.RetryError, _Again):
             return None
-        return Wait(float(action), "backoff" if failure.retry_after is None else "retry_after")
+        told = failure.retry_after is not None and failure.retry_after >= action
+        return Wait(float(action), "retry_after" if told else "backoff")
 
 
 def parse_retry_after(value: str, *, now: float, longest: float) -> float | None:
     """Read a Retry-After field: seconds or an HTTP date (RFC 9110, section 10.2.3).
 
     ``now`` is seconds since the epoch. Returns seconds between 0 and ``longest``, or None for nonsense (a sign, a
-    fraction, ``nan``, a date that cannot be read), which is ignored.
+    fraction, ``nan``, a date that cannot be read or is of the year 0000), which is ignored.
     """
     value = value.strip()
     if value.isascii() and value.isdigit():
         # Digits enough for any sane wait; int() of a header-sized number would be a way to burn our time.
         digits = value.lstrip("0")
         return min(float(digits or 0), longest) if len(digits) <= 12 else longest
+    if _YEAR_BEFORE_1000.search(value):
+        return None
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, IndexError, OverflowError):

@@ -90,9 +90,14 @@ class TestWait:
 
         assert len(waits) > 1
 
-    @pytest.mark.parametrize("told", [0.0, 0.01, 7.0, 300.0])
-    def test_the_servers_wish_goes_before_the_backoff(self, told: float) -> None:
+    @pytest.mark.parametrize("told", [1.0, 7.0, 300.0])
+    def test_a_longer_retry_after_goes_before_the_backoff(self, told: float) -> None:
         assert decide(status(429, told)) == Wait(told, "retry_after")
+
+    @pytest.mark.parametrize(("attempt", "backoff"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0)])
+    @pytest.mark.parametrize("told", [0.0, 0.01])
+    def test_a_shorter_retry_after_never_replaces_the_backoff(self, told: float, attempt: int, backoff: float) -> None:
+        assert decide(status(503, told), attempt=attempt, max_attempts=9) == Wait(backoff, "backoff")
 
     def test_without_base_there_is_no_wait(self) -> None:
         assert decide(status(503), backoff_base=0) == Wait(0, "backoff")
@@ -137,6 +142,7 @@ class TestRetryAfter:
             ("Sun, 06 Nov 1994 08:50:37 GMT", 60),
             ("Sunday, 06-Nov-94 08:50:37 GMT", 60),
             ("Sun Nov  6 08:50:37 1994", 60),
+            ("Sun, 06 Nov 1994 09:50:37 +0100", 60),
             ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
             ("Sun, 06 Nov 1994 08:49:36 GMT", 0),
             ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
@@ -150,7 +156,8 @@ class TestRetryAfter:
         "value",
         ["", " ", "-1", "+1", "1.5", "1e3", "nan", "inf", "-inf", "0x10", "1_000", "soon", "7 s", "7, 8",
          "\u0667", "\u00b2", "\uff17", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT",
-         "Sun, 06 Nov 1994 25:49:37 GMT", "1994-11-06T08:50:37Z", "GMT"],
+         "Sun, 06 Nov 1994 25:49:37 GMT", "1994-11-06T08:50:37Z", "GMT", "Sun, 06 Nov 0000 08:49:37 GMT",
+         "Sun, 06 Nov 0094 08:50:37 GMT", "Sun Nov  6 08:50:37 0094"],
     )  # fmt: skip
     def test_nonsense_is_ignored(self, value: str) -> None:
         assert parse_retry_after(value, now=NOW, longest=300) is None
