@@ -6,7 +6,7 @@ redirects, none of which are wanted here, and costs more than the request itself
 
 from __future__ import annotations
 
-import contextlib
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -31,10 +31,13 @@ CONDITIONAL_HEADERS = frozenset({"if-none-match", "if-modified-since"})
 _VALIDATED = frozenset({"GET", "HEAD"})
 """With other methods If-None-Match means something else: do not act on what exists (RFC 9110, section 13.1.2)."""
 _CONTENT_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
+_NOT_ASCII = re.compile("[\x80-\xff]")
 _DRAINED = 64 * 2**10
 """Bytes of a redirect's body that are read to keep the connection; a longer one is cut off."""
 _KNOWN_HEADERS = 1024
 """Sets of headers that are kept ready to be sent."""
+_KNOWN_HEADERS_CHARS = 4096
+"""A longer set is prepared each time: a list, or a server that sets cookies, could fill the memory with them."""
 
 
 class Hop(msgspec.Struct, frozen=True, gc=False):
@@ -130,10 +133,11 @@ class Client:
         if exchange.status not in REDIRECTS or self._config.max_redirects == 0:
             return None
         location = exchange.header("location")
-        # Header values are read as Latin-1, but servers that do not encode their Location send UTF-8.
-        with contextlib.suppress(UnicodeDecodeError):
-            location = location and location.encode("latin-1").decode()
-        return location or None
+        if location is None or location.isascii():
+            return location or None
+        # The text stands for bytes in any encoding (UTF-8, GBK, Shift-JIS). Browsers escape each, so that the server
+        # gets back what it wrote.
+        return _NOT_ASCII.sub(lambda found: f"%{ord(found[0]):02X}", location)
 
     async def send(self, hop: Hop, exchange: Exchange, *, budget: float) -> None:
         """Send one hop and read its answer into ``exchange`` within ``budget`` seconds.
@@ -248,6 +252,8 @@ def _raw_headers(headers: Headers) -> RawHeaders:
 
 
 def _remember(known: dict[Headers, _T], headers: Headers, value: _T) -> None:
+    if sum([len(name) + len(text) for name, text in headers]) > _KNOWN_HEADERS_CHARS:
+        return
     if len(known) >= _KNOWN_HEADERS:  # a list in which each target has its own
         known.clear()
     known[headers] = value
