@@ -8,15 +8,20 @@ request. Where there is no epoll the loop watches them itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import select
 import socket
+import time
+from collections import deque
 from typing import Protocol
 
 import pycurl
 
-_AT_ONCE = 512
-"""Sockets that are served before other tasks have their turn."""
+from fetcher.engine.transport.curl_watch import EpollWatch, Events, LoopWatch, Watch
+
+_TURN_SECONDS = 0.005
+"""After so long the loop's other tasks have their turn."""
+_GREEDY_SECONDS = 0.002
+"""A transfer that keeps libcurl busy for longer at a time waits in line with others of its kind."""
 
 Place = tuple[str, int]
 """An address and a port."""
@@ -32,6 +37,12 @@ class Transfer(Protocol):
 
     def ended(self, code: int, message: str) -> None:
         """Hear that it is over, and out of the driver; ``code`` is libcurl's, 0 where all went well."""
+
+    def hold(self) -> bool:
+        """Receive nothing more for now; whether that is possible."""
+
+    def go_on(self) -> None:
+        """Receive again, as far as there is room."""
 
 
 class Driver:
@@ -52,7 +63,10 @@ class Driver:
         self._due: float | None = None
         self._kicked: asyncio.Handle | None = None
         self._stale: set[Place] = set()
-        self._watch: _Watch = _EpollWatch(self) if epoll else _LoopWatch(self)
+        self._backlog: dict[int, int] = {}
+        self._line: deque[Transfer] = deque()
+        self._heard: dict[int, float] = {}
+        self._watch: Watch = EpollWatch(self) if epoll else LoopWatch(self)
         self.now = self._loop.time()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -95,8 +109,16 @@ class Driver:
         finally:
             kept.detach()
 
-    def nudge(self) -> None:
-        """Have libcurl look at its transfers soon: one was unpaused."""
+    def heard(self, transfer: Transfer) -> float:
+        """Return when something last moved on a transfer's connection (the loop's time), whatever became of it.
+
+        libcurl says nothing of a header line before it is complete. What others have on a connection does not count.
+        """
+        return 0.0 if self.multiplexed else self._heard.get(transfer.curl.getinfo(pycurl.ACTIVESOCKET), 0.0)
+
+    def resume(self, transfer: Transfer) -> None:
+        """Have a transfer go on soon that was held up."""
+        self._line.append(transfer)
         self._kick()
 
     def close(self) -> None:
@@ -107,12 +129,58 @@ class Driver:
         self._multi.close()
         self._watch.close()
 
-    def act(self, events: list[tuple[int, int]]) -> None:
+    def act(self, events: Events) -> None:
         """Tell libcurl of sockets and what they are ready for, and transfers of what came of it."""
-        self.now = self._loop.time()
-        for descriptor, mask in events:
-            self._multi.socket_action(descriptor, mask)
+        self._serve(events)
         self._tell()
+
+    def _serve(self, events: Events) -> None:
+        """Serve sockets for one turn. What is left then comes first in the next one."""
+        if self._backlog:
+            self._backlog.update(events)
+            events = list(self._backlog.items())
+            self._backlog.clear()
+        self.now = self._loop.time()
+        before = time.monotonic()
+        until = before + _TURN_SECONDS
+        for served, (descriptor, mask) in enumerate(events, 1):
+            self._heard[descriptor] = self.now
+            self._multi.socket_action(descriptor, mask)
+            after = time.monotonic()
+            if after - before > _GREEDY_SECONDS:
+                self._hold(descriptor)
+            before = after
+            if after > until:
+                self._backlog.update(events[served:])
+                self._kick()
+                return
+
+    def _hold(self, descriptor: int) -> None:
+        """Put what kept libcurl busy in line.
+
+        libcurl goes on with everything of which there is more to read, in one call. A server that sends chunks of one
+        byte, or extensions of chunks without end, would keep it there as long as it likes.
+        """
+        for transfer in self.running:
+            if transfer.curl.getinfo(pycurl.ACTIVESOCKET) == descriptor and transfer.hold():
+                self.resume(transfer)
+
+    def _resume_some(self) -> None:
+        until = time.monotonic() + _TURN_SECONDS
+        for _ in range(len(self._line)):
+            transfer = self._line.popleft()
+            if transfer.curl not in self._running:
+                continue
+            before = time.monotonic()
+            transfer.go_on()
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            after = time.monotonic()
+            if after - before > _GREEDY_SECONDS and transfer.curl in self._running and transfer.hold():
+                self._line.append(transfer)
+            if after > until:
+                break
+        if self._line:
+            self._kick()
 
     def _socket(self, what: int, descriptor: int, multi: pycurl.CurlMulti, data: object) -> None:
         if what == pycurl.POLL_REMOVE:
@@ -153,11 +221,10 @@ class Driver:
 
     def _time_out(self) -> None:
         self._kicked = None
-        events = self._watch.poll()  # before libcurl takes kept connections for what it begins now
-        self.now = self._loop.time()
-        for descriptor, mask in events:
-            self._multi.socket_action(descriptor, mask)
+        self._serve(self._watch.poll())  # before libcurl takes kept connections for what it begins now
         self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        if self._line:
+            self._resume_some()
         self._tell()
 
     def _tell(self) -> None:
@@ -179,112 +246,3 @@ class Driver:
         if transfer is not None:
             self._multi.remove_handle(curl)
             transfer.ended(code, message)
-
-
-class _Watch(Protocol):
-    def watch(self, descriptor: int, *, read: bool, write: bool) -> None: ...
-
-    def leave(self, descriptor: int) -> None: ...
-
-    def poll(self) -> list[tuple[int, int]]: ...
-
-    def close(self) -> None: ...
-
-
-class _EpollWatch:
-    """Sockets in an epoll whose descriptor is registered with the loop once.
-
-    A socket that libcurl leaves stays in: the next request on a kept connection then costs one system call instead of
-    two, and one that makes itself heard meanwhile is not used again.
-    """
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._epoll = select.epoll()
-        self._wanted: dict[int, int] = {}
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._epoll.fileno(), self._ready)
-
-    def watch(self, descriptor: int, *, read: bool, write: bool) -> None:
-        mask = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
-        self._wanted[descriptor] = mask
-        try:
-            self._epoll.modify(descriptor, mask)
-        except FileNotFoundError:  # new, or another socket of the same number: a closed one leaves by itself
-            self._epoll.register(descriptor, mask)
-
-    def leave(self, descriptor: int) -> None:
-        mask = self._wanted.pop(descriptor, 0)
-        if mask != select.EPOLLIN:
-            with contextlib.suppress(OSError):
-                self._epoll.modify(descriptor, select.EPOLLIN)
-
-    def poll(self) -> list[tuple[int, int]]:
-        """Return what libcurl waits for and is there."""
-        events = []
-        for descriptor, found in self._epoll.poll(0, _AT_ONCE):
-            if descriptor in self._wanted:
-                mask = _TRANSLATED.get(found)
-                events.append((descriptor, _translated(found) if mask is None else mask))
-                continue
-            self._epoll.unregister(descriptor)
-            # With HTTP/2 a server may well say something on an idle connection.
-            if not self._driver.multiplexed or found & select.EPOLLHUP:
-                self._driver.went_stale(descriptor)
-        return events
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
-    def _ready(self) -> None:
-        if events := self.poll():
-            self._driver.act(events)
-
-
-_TRANSLATED = {} if not hasattr(select, "epoll") else {
-    select.EPOLLIN: pycurl.CSELECT_IN,
-    select.EPOLLOUT: pycurl.CSELECT_OUT,
-}  # fmt: skip
-"""What nearly all events are."""
-
-
-def _translated(found: int) -> int:
-    mask = 0
-    if found & (select.EPOLLIN | select.EPOLLHUP):
-        mask |= pycurl.CSELECT_IN
-    if found & select.EPOLLOUT:
-        mask |= pycurl.CSELECT_OUT
-    if found & select.EPOLLERR:
-        mask |= pycurl.CSELECT_ERR
-    return mask
-
-
-class _LoopWatch:
-    """Sockets that the loop watches itself. Kept connections are watched by libcurl alone, when it takes one."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._loop = asyncio.get_running_loop()
-        self._watched: set[int] = set()
-
-    def watch(self, descriptor: int, *, read: bool, write: bool) -> None:
-        self.leave(descriptor)
-        self._watched.add(descriptor)
-        if read:
-            self._loop.add_reader(descriptor, self._driver.act, [(descriptor, pycurl.CSELECT_IN)])
-        if write:
-            self._loop.add_writer(descriptor, self._driver.act, [(descriptor, pycurl.CSELECT_OUT)])
-
-    def leave(self, descriptor: int) -> None:
-        if descriptor in self._watched:
-            self._watched.discard(descriptor)
-            self._loop.remove_reader(descriptor)
-            self._loop.remove_writer(descriptor)
-
-    def poll(self) -> list[tuple[int, int]]:
-        return []  # the loop tells
-
-    def close(self) -> None:
-        for descriptor in list(self._watched):
-            self.leave(descriptor)

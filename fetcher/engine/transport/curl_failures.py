@@ -16,6 +16,7 @@ import pycurl
 
 from fetcher.engine.errors import TlsError
 from fetcher.engine.transport.failures import ClosedBeforeAnswer
+from fetcher.engine.transport.head import Head
 
 _WEIRD_ANSWER = 8
 _HTTP3, _PROXY, _STREAM, _TOO_LARGE = 95, 97, 92, 100
@@ -43,8 +44,7 @@ def curl_failure(code: int, message: str, at: Circumstances) -> httpx.TransportE
     if code in _BEFORE_ANYTHING or code in _TLS:
         return _unopened(code, message, at)
     if code in _CUT_SHORT and at.answered:
-        how_far = f", after {at.received} of {at.length} bytes" if at.length is not None else ""
-        return httpx.RemoteProtocolError(f"the server closed the connection in the middle of the body{how_far}")
+        return cut_short(at.received, at.length)
     if code in (pycurl.E_GOT_NOTHING, pycurl.E_SEND_FAIL_REWIND):
         return ClosedBeforeAnswer("the server closed the connection before answering")
     if code == _TOO_LARGE or re.search(r"too large response headers|header line is too long", message.lower()):
@@ -54,6 +54,22 @@ def curl_failure(code: int, message: str, at: Circumstances) -> httpx.TransportE
     if code in (pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR):
         return _broken(message, at)
     return httpx.ReadError(f"the connection failed: {_short(message)}")
+
+
+def cut_short(received: int, length: int | None) -> httpx.RemoteProtocolError:
+    """Return the exception for a body that ended after ``received`` of ``length`` bytes."""
+    how_far = f", after {received} of {length} bytes" if length is not None else ""
+    return httpx.RemoteProtocolError(f"the server closed the connection in the middle of the body{how_far}")
+
+
+def shortfall(head: Head, method: str, received: int) -> httpx.RemoteProtocolError | None:
+    """Return what is wrong with a body whose length libcurl did not go by, None where all came.
+
+    The length of answers that have no body says nothing (RFC 9112, section 6.3).
+    """
+    if head.own_length is None or received >= head.own_length or method == "HEAD" or head.status in (204, 304):
+        return None
+    return cut_short(received, head.length)
 
 
 _BEFORE_ANYTHING = {

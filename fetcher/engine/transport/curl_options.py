@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import certifi
 import httpx
+import msgspec
 import pycurl
 
-from fetcher.engine.transport.curl_transfer import Options
 from fetcher.engine.transport.options import ConnectionOptions
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
@@ -23,6 +24,23 @@ _OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _SILENT = (b"Accept", b"User-Agent", b"Expect", b"Content-Type")
 """What libcurl would add by itself."""
 _SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_LONG + 265)
+
+Judge = Callable[[str, int], str | None]
+"""From an address and a port to the reason why it must not be connected to."""
+Options = list[tuple[int, Any]]
+"""What is set once for a handle: libcurl's option and its value."""
+
+
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that."""
+
+    url: str
+    host: str
+    lines: list[bytes]
+    body: bytes
+    resolve: str | None
+    connect_timeout: float | None
+    read_timeout: float | None
 
 
 def common_options(options: ConnectionOptions) -> Options:

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import socket
-from collections.abc import Callable
 from typing import Any
 
 import httpx
-import msgspec
 import pycurl
 
 from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
-from fetcher.engine.transport.curl_failures import Circumstances, curl_failure
+from fetcher.engine.transport.curl_failures import Circumstances, curl_failure, shortfall
+from fetcher.engine.transport.curl_options import Judge, Options, Order
+from fetcher.engine.transport.curl_socket import OpenedSocket
 from fetcher.engine.transport.head import Head, parse_head
 from fetcher.engine.transport.wire import Wire
 
 HIGH_WATER = 256 * 2**10
 """Bytes that may wait for their reader; then the sender is held up."""
+_PIECE_BYTES = 2**10
+"""What a piece counts for besides its own bytes: a server may send them one byte at a time."""
+_MOST_INTERIM = 32
+"""Answers before the real one (RFC 9110, section 15.2); a server that wants more time sends no more than a few."""
+_NO_END = 2**64
 
 _REFUSED: int = pycurl.SOCKET_BAD
 _GO_ON: int = pycurl.PREREQFUNC_OK
 _STOP: int = pycurl.PREREQFUNC_ABORT
 
 _EMPTY = (b"\r\n", b"\n")
-
-Judge = Callable[[str, int], str | None]
-"""From an address and a port to the reason why it must not be connected to."""
-Options = list[tuple[int, Any]]
-"""What is set once for a handle: libcurl's option and its value."""
-
-
-class Order(msgspec.Struct, frozen=True, gc=False):
-    """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that."""
-
-    url: str
-    host: str
-    lines: list[bytes]
-    body: bytes
-    resolve: str | None
-    connect_timeout: float | None
-    read_timeout: float | None
 
 
 class CurlTransfer:
@@ -88,7 +76,9 @@ class CurlTransfer:
         self._buffered = 0
         self._received = 0
         self._sent = 0
-        self._paused = False
+        self._interim = 0
+        self._enough = _NO_END
+        self._paused = self._held = self._whole = False
         self._refused: httpx.TransportError | None = None
         self._tried: list[str] = []
         self._stale = False
@@ -128,9 +118,27 @@ class CurlTransfer:
         if self._paused and not self.over:
             self._paused = False
             self._active_at = self._driver.now
-            self.curl.pause(pycurl.PAUSE_CONT)
-            self._driver.nudge()
+            self._driver.resume(self)
         return data
+
+    def hold(self) -> bool:
+        """Receive nothing more until ``go_on``; whether that is possible: a head is always received."""
+        if self.head is None or self._paused or self._held:
+            return False
+        try:
+            self.curl.pause(pycurl.PAUSE_RECV)
+        except pycurl.error:  # it came to its end just now
+            return False
+        self._held = True
+        return True
+
+    def go_on(self) -> None:
+        """Receive again, as far as there is room for it."""
+        self._held = False
+        if not self._paused:
+            self._active_at = self._driver.now
+            with contextlib.suppress(pycurl.error):  # as above
+                self.curl.pause(pycurl.PAUSE_CONT)
 
     def stop(self, failure: Exception) -> None:
         """End the transfer now."""
@@ -140,15 +148,19 @@ class CurlTransfer:
 
     def stalled_at(self) -> float | None:
         """Return when the wait for progress is over (the loop's time), None while somebody else is waited for."""
-        if self._active_at is None or self._paused or self.over:
+        if self._active_at is None or self._paused or self._held or self.over:
             return None
         assert self.order is not None
         return None if self.order.read_timeout is None else self._active_at + self.order.read_timeout
 
     def stall(self) -> None:
-        """End the transfer because nothing moved."""
+        """End the transfer because nothing moved, if that is so."""
         assert self.order is not None
-        if self._sent < len(self.order.body) and self.head is None:
+        assert self._active_at is not None
+        heard = self._driver.heard(self)
+        if heard > self._active_at:
+            self._active_at = heard
+        elif self._sent < len(self.order.body) and self.head is None:
             self.stop(httpx.WriteTimeout("the request could not be sent"))
         else:
             self.stop(httpx.ReadTimeout("no bytes came"))
@@ -189,6 +201,8 @@ class CurlTransfer:
         """Note the end, and wake whoever waits."""
         if self._stale:
             self._start_anew()
+        elif self._whole:  # libcurl would have waited for more
+            self._end(None)
         elif code:
             refused = self.failure or self._refused
             self._end(refused or curl_failure(code, message, self._circumstances()))
@@ -196,7 +210,7 @@ class CurlTransfer:
             # libcurl takes the end of the stream for the end of the head.
             self._end(httpx.RemoteProtocolError("the server closed the connection in the middle of the head"))
         else:
-            self._end(None)
+            self._end(shortfall(self.head, self.kind[0], self._received))
 
     def _start_anew(self) -> None:
         """Begin again on a new connection; nothing was sent on the old one."""
@@ -232,14 +246,14 @@ class CurlTransfer:
 
     # What libcurl calls, inside of the driver: nothing here may use the handle, or raise.
 
-    def _open(self, purpose: int, address: Any) -> _Opened | int:
+    def _open(self, purpose: int, address: Any) -> OpenedSocket | int:
         ip, port = address.addr[:2]
         self._tried.append(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}")
         if not self._proxy and (reason := self._judge(ip, port)) is not None:
             self._refused = BlockedAddress(reason)
             return _REFUSED
         try:
-            return _Opened(address.family, address.socktype, address.protocol)
+            return OpenedSocket(address.family, address.socktype, address.protocol)
         except OSError as exc:
             many = exc.errno in (errno.EMFILE, errno.ENFILE)
             text = "too many open files; raise the limit (ulimit -n) or lower --concurrency" if many else str(exc)
@@ -273,10 +287,26 @@ class CurlTransfer:
         except httpx.RemoteProtocolError as exc:
             self.failure = exc
             return 0  # ends the transfer
-        if head.status >= 200:  # others announce the real one
-            self.head = head
-            self._announce()
+        if head.status < 200:
+            return self._note_interim(head)
+        self.head = head
+        self._announce()
+        if head.own_length is not None:
+            self._enough = head.own_length
+            self._whole = not self._enough
+            return 0 if self._whole else None
         return None
+
+    def _note_interim(self, head: Head) -> int | None:
+        """Pass over an answer that announces the real one, within bounds."""
+        self._interim += 1
+        if head.status == 101:
+            self.failure = httpx.RemoteProtocolError(
+                "the server switched to another protocol (101) without being asked"
+            )
+        elif self._interim > _MOST_INTERIM:
+            self.failure = httpx.RemoteProtocolError(f"the server sent more than {_MOST_INTERIM} interim answers (1xx)")
+        return None if self.failure is None else 0
 
     def _write(self, chunk: bytes) -> int | None:
         if self._buffered >= HIGH_WATER:
@@ -284,27 +314,19 @@ class CurlTransfer:
             return int(pycurl.WRITEFUNC_PAUSE)
         self._active_at = self._driver.now
         self.chunks.append(chunk)
-        self._buffered += len(chunk)
+        self._buffered += len(chunk) + _PIECE_BYTES
         self._received += len(chunk)
         self._announce()
-        return None
+        return None if self._received < self._enough else self._cut()
+
+    def _cut(self) -> int:
+        """End a body at its own length, as libcurl does not: it would wait until the connection ends."""
+        if excess := self._received - self._enough:
+            self.chunks[-1] = self.chunks[-1][:-excess]
+        self._whole = True
+        return 0  # ends the transfer
 
     def _announce(self) -> None:
         if not self._announced:
             self._announced = True
             self._driver.has_news(self)
-
-
-class _Opened:
-    """A socket as libcurl wants it: it takes a copy, so this one is closed when it is let go."""
-
-    __slots__ = ("_socket",)
-
-    def __init__(self, family: int, kind: int, protocol: int) -> None:
-        self._socket = socket.socket(family, kind, protocol)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def __del__(self) -> None:
-        self._socket.close()

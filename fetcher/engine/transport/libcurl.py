@@ -14,6 +14,7 @@ from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
 from fetcher.engine.transport.curl_options import (
     SAFE,
+    Order,
     common_options,
     header_lines,
     is_method,
@@ -21,7 +22,7 @@ from fetcher.engine.transport.curl_options import (
     read_body,
     split_url,
 )
-from fetcher.engine.transport.curl_transfer import CurlTransfer, Order
+from fetcher.engine.transport.curl_transfer import CurlTransfer
 from fetcher.engine.transport.messages import Answer, PreparedRequest, WholeBody
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.options import ConnectionOptions, proxy_place

@@ -17,7 +17,8 @@ from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport import WIRE, PreparedRequest, Wire, open_transport
 from fetcher.engine.transport.curl_driver import Driver
-from fetcher.engine.transport.curl_transfer import CurlTransfer, Order
+from fetcher.engine.transport.curl_options import Order
+from fetcher.engine.transport.curl_transfer import CurlTransfer
 from fetcher.engine.transport.libcurl import LibcurlTransport
 from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.urls import parse_url
