@@ -22,6 +22,8 @@ _WEIRD_ANSWER = 8
 _HTTP3, _PROXY, _STREAM, _TOO_LARGE = 95, 97, 92, 100
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 _LONGEST = 300
+_MOST_INTERIM = 32
+"""A server that needs time sends a few; one that never ends would send them for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,15 @@ def cut_short(received: int, length: int | None) -> httpx.RemoteProtocolError:
     """Return the exception for a body that ended after ``received`` of ``length`` bytes."""
     how_far = f", after {received} of {length} bytes" if length is not None else ""
     return httpx.RemoteProtocolError(f"the server closed the connection in the middle of the body{how_far}")
+
+
+def interim_failure(status: int, number: int) -> httpx.RemoteProtocolError | None:
+    """Return what is wrong with the answer before the real one, counted from 1 (RFC 9110, section 15.2)."""
+    if status == 101:
+        return httpx.RemoteProtocolError("the server switched protocols (101) without being asked")
+    if number > _MOST_INTERIM:
+        return httpx.RemoteProtocolError(f"the server sent more than {_MOST_INTERIM} interim answers (1xx)")
+    return None
 
 
 def shortfall(head: Head, method: str, received: int) -> httpx.RemoteProtocolError | None:

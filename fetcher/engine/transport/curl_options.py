@@ -18,6 +18,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
 _PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[^\x00\r\n]*")
+_SMALL_ESCAPE = re.compile(r"%(?:[a-f][0-9A-Fa-f]|[0-9A-F][a-f])")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 """What libcurl writes itself, by the URL and the body that it sends."""
@@ -27,14 +28,20 @@ _SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_
 
 Judge = Callable[[str, int], str | None]
 """From an address and a port to the reason why it must not be connected to."""
+Kind = tuple[str, bool, bool]
+"""The method, whether there is a body, and whether the request line's target is given: what a handle keeps."""
 Options = list[tuple[int, Any]]
 """What is set once for a handle: libcurl's option and its value."""
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):
-    """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that."""
+    """What to send. ``lines`` are header lines; ``resolve`` says where a name is, as libcurl writes that.
+
+    ``target`` is the request line's where libcurl would change what the URL says.
+    """
 
     url: str
+    target: str | None
     host: str
     lines: list[bytes]
     body: bytes
@@ -103,6 +110,17 @@ def header_lines(headers: Iterable[tuple[bytes, bytes]], netloc: bytes) -> list[
         lines.append(name + b": " + value if value else name + b";")
     lines += [name + b":" for name in _SILENT if name.lower() not in given]
     return lines
+
+
+def exact_target(url: str, *, absolute: bool) -> str | None:
+    """Return the target of a URL's request line where libcurl would write it otherwise, None where it would not.
+
+    libcurl writes the hexadecimal digits of escapes in capitals. Signatures are over what was given: ``/a%2fb``.
+    ``absolute`` says that the whole URL goes to a proxy (RFC 9112, section 3.2.2).
+    """
+    if _SMALL_ESCAPE.search(url) is None:
+        return None
+    return url if absolute else url[url.index("/", len("https://")) :]
 
 
 def split_url(url: httpx.URL) -> tuple[str, str, int]:

@@ -1,8 +1,12 @@
-"""A socket as libcurl wants it."""
+"""A socket as libcurl wants it, and how long it took to connect."""
 
 from __future__ import annotations
 
 import socket
+
+import pycurl
+
+from fetcher.engine.transport.wire import Wire
 
 
 class OpenedSocket:
@@ -19,3 +23,15 @@ class OpenedSocket:
 
     def __del__(self) -> None:
         self._socket.close()
+
+
+def note_phases(curl: pycurl.Curl, wire: Wire, *, in_handshake: bool) -> bool:
+    """Note how long a new connection took; whether there is one. ``in_handshake``: that is as far as it came."""
+    connected, secured = curl.getinfo(pycurl.CONNECT_TIME), curl.getinfo(pycurl.APPCONNECT_TIME)
+    if connected:
+        wire.connect = connected
+        if in_handshake:
+            secured = curl.getinfo(pycurl.TOTAL_TIME)
+    if secured:
+        wire.tls = max(0.0, secured - connected)
+    return bool(connected)

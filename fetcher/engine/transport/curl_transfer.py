@@ -12,9 +12,9 @@ import pycurl
 
 from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
-from fetcher.engine.transport.curl_failures import Circumstances, curl_failure, shortfall
-from fetcher.engine.transport.curl_options import Judge, Options, Order
-from fetcher.engine.transport.curl_socket import OpenedSocket
+from fetcher.engine.transport.curl_failures import Circumstances, curl_failure, interim_failure, shortfall
+from fetcher.engine.transport.curl_options import Judge, Kind, Options, Order
+from fetcher.engine.transport.curl_socket import OpenedSocket, note_phases
 from fetcher.engine.transport.head import Head, parse_head
 from fetcher.engine.transport.wire import Wire
 
@@ -22,8 +22,6 @@ HIGH_WATER = 256 * 2**10
 """Bytes that may wait for their reader; then the sender is held up."""
 _PIECE_BYTES = 2**10
 """What a piece counts for besides its own bytes: a server may send them one byte at a time."""
-_MOST_INTERIM = 32
-"""Answers before the real one (RFC 9110, section 15.2); a server that wants more time sends no more than a few."""
 _NO_END = 2**64
 
 _REFUSED: int = pycurl.SOCKET_BAD
@@ -34,7 +32,7 @@ _EMPTY = (b"\r\n", b"\n")
 
 
 class CurlTransfer:
-    """A handle for requests of one ``kind``: the method, and whether there is a body.
+    """A handle for requests of one ``kind``.
 
     ``options`` are libcurl's; ``judge`` is asked before each connection is opened, but where it leads to a proxy.
     """
@@ -44,7 +42,7 @@ class CurlTransfer:
         driver: Driver,
         options: Options,
         judge: Judge,
-        kind: tuple[str, bool],
+        kind: Kind,
         *,
         proxy: bool,
     ) -> None:
@@ -91,6 +89,8 @@ class CurlTransfer:
             curl.setopt(pycurl.FRESH_CONNECT, 0)
             self._fresh = False
         curl.setopt(pycurl.URL, order.url)
+        if order.target is not None:
+            curl.setopt(pycurl.REQUEST_TARGET, order.target)
         if order.lines is not self._lines:
             curl.setopt(pycurl.HTTPHEADER, order.lines)
             self._lines = order.lines
@@ -171,19 +171,16 @@ class CurlTransfer:
             wire.http_version = self.head.shown
         wire.address = self.address
         wire.reused = self.address is not None and not self._tried
-        if not wire.reused:
-            self._note_connecting(wire)
+        if self._tried:
+            in_handshake = self.address is None and self.order is not None and self.order.url.startswith("https:")
+            if note_phases(self.curl, wire, in_handshake=in_handshake):
+                wire.address = self.address or self._tried[-1]
 
-    def _note_connecting(self, wire: Wire) -> None:
-        get = self.curl.getinfo
-        connected, secured = get(pycurl.CONNECT_TIME), get(pycurl.APPCONNECT_TIME)
-        if connected and self._tried:
-            wire.connect = connected
-            wire.address = self.address or self._tried[-1]
-            if self.address is None and self.order is not None and self.order.url.startswith("https:"):
-                secured = get(pycurl.TOTAL_TIME)  # it ended in the handshake
-        if secured:
-            wire.tls = max(0.0, secured - connected)
+    def forget(self) -> None:
+        """Keep nothing of the request and its answer."""
+        self.order = self.head = self.failure = None
+        self._lines_of_head.clear()
+        self.chunks.clear()
 
     def close(self) -> None:
         """Let the handle go; it must be in no driver."""
@@ -288,25 +285,16 @@ class CurlTransfer:
             self.failure = exc
             return 0  # ends the transfer
         if head.status < 200:
-            return self._note_interim(head)
+            self._interim += 1
+            self.failure = interim_failure(head.status, self._interim)
+            return None if self.failure is None else 0
         self.head = head
         self._announce()
-        if head.own_length is not None:
-            self._enough = head.own_length
-            self._whole = not self._enough
-            return 0 if self._whole else None
-        return None
-
-    def _note_interim(self, head: Head) -> int | None:
-        """Pass over an answer that announces the real one, within bounds."""
-        self._interim += 1
-        if head.status == 101:
-            self.failure = httpx.RemoteProtocolError(
-                "the server switched to another protocol (101) without being asked"
-            )
-        elif self._interim > _MOST_INTERIM:
-            self.failure = httpx.RemoteProtocolError(f"the server sent more than {_MOST_INTERIM} interim answers (1xx)")
-        return None if self.failure is None else 0
+        if head.own_length is None:
+            return None
+        self._enough = head.own_length
+        self._whole = not self._enough
+        return 0 if self._whole else None
 
     def _write(self, chunk: bytes) -> int | None:
         if self._buffered >= HIGH_WATER:

@@ -14,8 +14,10 @@ from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
 from fetcher.engine.transport.curl_options import (
     SAFE,
+    Kind,
     Order,
     common_options,
+    exact_target,
     header_lines,
     is_method,
     method_options,
@@ -30,7 +32,11 @@ from fetcher.engine.transport.resolver import Resolver
 from fetcher.engine.transport.wire import WIRE, Wire
 
 _KEPT_LINES = 256
+_KEPT_LINES_BYTES = 4096
+"""Longer headers are prepared each time: what a server sends, such as a validator, comes back in them."""
 _KEPT_PLACES = 4096
+_KEPT_KINDS = 32
+"""Methods are free: a list could name a new one for each request."""
 
 Place = tuple[str, int]
 """A name and a port."""
@@ -63,10 +69,11 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         self._timeouts = timeouts
         self._options = options or ConnectionOptions()
         self._proxy = proxy_place(self._options.proxy) if self._options.proxy else None
+        self._forwarded = self._options.proxy.startswith("http")
         self._loop = asyncio.get_running_loop()
         self._driver = Driver(connections, multiplexed=self._options.http2)
         self._common = common_options(self._options)
-        self._spare: dict[tuple[str, bool], list[CurlTransfer]] = {}
+        self._spare: dict[Kind, list[CurlTransfer]] = {}
         self._transfers: set[CurlTransfer] = set()
         self._lines: dict[int, tuple[object, list[bytes]]] = {}
         self._places: dict[Place, tuple[tuple[str, ...], str]] = {}
@@ -147,7 +154,8 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 found = await self._look_up(wanted[0], connect, wire)
                 connect = None if connect is None else max(0.001, connect - (wire.dns or 0))
             resolve = self._told(wanted, found)
-        return Order(url, host, lines, body, resolve, connect, timeouts.get("read"))
+        exact = exact_target(url, absolute=self._forwarded and url.startswith("http:")) if "%" in url else None
+        return Order(url, exact, host, lines, body, resolve, connect, timeouts.get("read"))
 
     def _to_be_found(self, host: str, port: int) -> Place | None:
         """Return which name is to be looked up, the host's or the proxy's. Raises BlockedAddress for an address."""
@@ -198,6 +206,8 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         if known is not None and known[0] is request.prepared:
             return known[1]
         lines = header_lines(request.prepared, b"")
+        if sum(map(len, lines)) > _KEPT_LINES_BYTES:
+            return lines
         if len(self._lines) >= _KEPT_LINES:
             self._lines.clear()
         self._lines[key] = request.prepared, lines
@@ -206,7 +216,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
     # Handles
 
     def _begin(self, method: str, order: Order) -> CurlTransfer:
-        kind = method, bool(order.body)
+        kind = method, bool(order.body), order.target is not None
         spare = self._spare.get(kind)
         if spare:
             transfer = spare.pop()
@@ -227,7 +237,8 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
 
     def _give_back(self, transfer: CurlTransfer) -> None:
         self._transfers.discard(transfer)
-        if self._closed:
+        transfer.forget()
+        if self._closed or (transfer.kind not in self._spare and len(self._spare) >= _KEPT_KINDS):
             transfer.close()
         else:
             self._spare.setdefault(transfer.kind, []).append(transfer)

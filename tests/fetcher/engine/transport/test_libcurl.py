@@ -42,7 +42,7 @@ async def driver() -> AsyncIterator[Driver]:
 
 
 def order(url: str, *, resolve: str | None = None) -> Order:
-    return Order(url, "host", [], b"", resolve, 5.0, 5.0)
+    return Order(url, None, "host", [], b"", resolve, 5.0, 5.0)
 
 
 # What is sent
@@ -152,7 +152,7 @@ async def test_loopback_is_refused_when_the_connection_opens_however_it_is_writt
     serve: Serve, driver: Driver, host: str
 ) -> None:
     server = await serve(ok())
-    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], AddressPolicy().judge, ("GET", False), proxy=False)
+    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], AddressPolicy().judge, ("GET", False, False), proxy=False)
     transfer.begin(order(f"http://{host}:{server.port}/"))
     await asyncio.wait_for(transfer.wait(), 10)
     assert isinstance(transfer.failure, BlockedAddress), transfer.failure
@@ -162,7 +162,7 @@ async def test_loopback_is_refused_when_the_connection_opens_however_it_is_writt
 
 async def test_names_are_never_looked_up_by_libcurl(serve: Serve, driver: Driver) -> None:
     server = await serve(ok())
-    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False), proxy=False)
+    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False, False), proxy=False)
     transfer.begin(order(f"http://a.invalid:{server.port}/", resolve=f"+a.invalid:{server.port}:127.0.0.1"))
     await asyncio.wait_for(transfer.wait(), 10)
     assert transfer.failure is None
@@ -228,7 +228,7 @@ async def test_sockets_are_watched_either_way(serve: Serve, epoll: bool) -> None
     server = await serve(ok(b"x" * 100_000))
     driver = Driver(10, epoll=epoll)
     transfers = [
-        CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False), proxy=False) for _ in range(5)
+        CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False, False), proxy=False) for _ in range(5)
     ]
     for _ in range(3):
         for transfer in transfers:
