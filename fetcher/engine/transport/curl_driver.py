@@ -16,15 +16,13 @@ from typing import Protocol
 
 import pycurl
 
+from fetcher.engine.transport.curl_reuse import KeptOpen, Place
 from fetcher.engine.transport.curl_watch import EpollWatch, Events, LoopWatch, Watch
 
 _TURN_SECONDS = 0.005
 """After so long the loop's other tasks have their turn."""
 _GREEDY_SECONDS = 0.002
-"""A transfer that keeps libcurl busy for longer at a time waits in line with others of its kind."""
-
-Place = tuple[str, int]
-"""An address and a port."""
+"""A transfer that keeps libcurl busy for longer at a time, in processor time, waits in line with others of its kind."""
 
 
 class Transfer(Protocol):
@@ -49,8 +47,8 @@ class Driver:
     """Runs transfers. Belongs to one event loop.
 
     ``connections`` is how many are kept, those in use included; ``multiplexed`` says that one may serve several
-    requests at a time (HTTP/2). ``now`` is the loop's time at which what happens happened: callbacks may read it for
-    nothing.
+    requests at a time (HTTP/2). ``kept`` knows which servers keep them open. ``now`` is the loop's time at which what
+    happens happened: callbacks may read it for nothing.
     """
 
     def __init__(self, connections: int, *, multiplexed: bool = False, epoll: bool = hasattr(select, "epoll")) -> None:
@@ -67,6 +65,7 @@ class Driver:
         self._line: deque[Transfer] = deque()
         self._heard: dict[int, float] = {}
         self._watch: Watch = EpollWatch(self) if epoll else LoopWatch(self)
+        self.kept = KeptOpen(watched=epoll)
         self.now = self._loop.time()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -103,11 +102,19 @@ class Driver:
         """Note that a kept connection was closed by its server, or sent what would be taken for the next answer."""
         kept = socket.socket(fileno=descriptor)
         try:
-            self._stale.add(kept.getsockname()[:2])
+            own = kept.getsockname()[:2]
+            self._stale.add(own)
+            self.kept.note_close(own, self._loop.time())
         except OSError:
             pass
         finally:
             kept.detach()
+
+    def note_answer(self, server: str, own: Place) -> None:
+        """Note that a server answered an unsafe request; it may have closed the connection since."""
+        self.kept.note_answer(server, own, self._loop.time())
+        if own in self._stale:
+            self.kept.note_close(own, self._loop.time())
 
     def heard(self, transfer: Transfer) -> float:
         """Return when something last moved on a transfer's connection (the loop's time), whatever became of it.
@@ -141,14 +148,16 @@ class Driver:
             events = list(self._backlog.items())
             self._backlog.clear()
         self.now = self._loop.time()
-        before = time.monotonic()
+        before, busy = time.monotonic(), time.thread_time()
         until = before + _TURN_SECONDS
         for served, (descriptor, mask) in enumerate(events, 1):
             self._heard[descriptor] = self.now
             self._multi.socket_action(descriptor, mask)
             after = time.monotonic()
-            if after - before > _GREEDY_SECONDS:
-                self._hold(descriptor)
+            if after - before > _GREEDY_SECONDS:  # or the system had other things to do
+                already, busy = busy, time.thread_time()
+                if busy - already > _GREEDY_SECONDS:
+                    self._hold(descriptor)
             before = after
             if after > until:
                 self._backlog.update(events[served:])
@@ -171,13 +180,13 @@ class Driver:
             transfer = self._line.popleft()
             if transfer.curl not in self._running:
                 continue
-            before = time.monotonic()
+            busy = time.thread_time()
             transfer.go_on()
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            after = time.monotonic()
-            if after - before > _GREEDY_SECONDS and transfer.curl in self._running and transfer.hold():
+            greedy = time.thread_time() - busy > _GREEDY_SECONDS
+            if greedy and transfer.curl in self._running and transfer.hold():
                 self._line.append(transfer)
-            if after > until:
+            if time.monotonic() > until:
                 break
         if self._line:
             self._kick()

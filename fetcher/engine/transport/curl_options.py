@@ -28,8 +28,8 @@ _SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_
 
 Judge = Callable[[str, int], str | None]
 """From an address and a port to the reason why it must not be connected to."""
-Kind = tuple[str, bool, bool]
-"""The method, whether there is a body, and whether the request line's target is given: what a handle keeps."""
+Kind = tuple[str, bool, bool, bool]
+"""What a handle keeps: the method, whether it sends a body, a target of its own, and on new connections only."""
 Options = list[tuple[int, Any]]
 """What is set once for a handle: libcurl's option and its value."""
 
@@ -78,18 +78,21 @@ def common_options(options: ConnectionOptions) -> Options:
     return common
 
 
-def method_options(method: str, *, body: bool) -> Options:
-    """Return what makes a handle send this method, with a body or without."""
+def method_options(kind: Kind) -> Options:
+    """Return what makes a handle send requests of a kind."""
+    method, body, _, fresh = kind
+    options: Options = [(pycurl.FRESH_CONNECT, 1)] if fresh else []
     if body:
         # A body that was begun cannot be read again, so libcurl fails where it would silently send it twice.
-        return [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
-    if method == "GET":
-        return [(pycurl.HTTPGET, 1)]
-    if method == "HEAD":
-        return [(pycurl.NOBODY, 1)]
-    options: Options = [(pycurl.HTTPGET, 1), (pycurl.CUSTOMREQUEST, method)]
-    if method not in SAFE:  # on a kept connection that turns out closed libcurl would send it once more
-        options.append((pycurl.FRESH_CONNECT, 1))
+        options += [(pycurl.UPLOAD, 1), (pycurl.CUSTOMREQUEST, method)]
+        if method not in SAFE:  # no server closes sooner, but for those that close at once
+            options.append((pycurl.MAXAGE_CONN, 1))
+    elif method == "HEAD":
+        options.append((pycurl.NOBODY, 1))
+    else:
+        options.append((pycurl.HTTPGET, 1))
+        if method != "GET":
+            options.append((pycurl.CUSTOMREQUEST, method))
     return options
 
 

@@ -32,10 +32,7 @@ _EMPTY = (b"\r\n", b"\n")
 
 
 class CurlTransfer:
-    """A handle for requests of one ``kind``.
-
-    ``options`` are libcurl's; ``judge`` is asked before each connection is opened, but where it leads to a proxy.
-    """
+    """A handle for requests of one ``kind``; ``options`` are libcurl's, ``judge`` is asked before it connects."""
 
     def __init__(
         self,
@@ -81,12 +78,13 @@ class CurlTransfer:
         self._tried: list[str] = []
         self._stale = False
         self.address: str | None = None
+        self.own: tuple[str, int] | None = None
         self._active_at: float | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._unheard = self._announced = False
         curl = self.curl
         if self._fresh:
-            curl.setopt(pycurl.FRESH_CONNECT, 0)
+            curl.setopt(pycurl.FRESH_CONNECT, int(self.kind[3]))
             self._fresh = False
         curl.setopt(pycurl.URL, order.url)
         if order.target is not None:
@@ -262,6 +260,7 @@ class CurlTransfer:
             self._stale = True
             return _STOP
         self._active_at = self._driver.now
+        self.own = own, own_port
         self.address = f"[{peer}]:{peer_port}" if ":" in peer else f"{peer}:{peer_port}"
         return _GO_ON
 

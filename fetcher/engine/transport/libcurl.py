@@ -25,6 +25,7 @@ from fetcher.engine.transport.curl_options import (
     split_url,
 )
 from fetcher.engine.transport.curl_transfer import CurlTransfer
+from fetcher.engine.transport.failures import ClosedBeforeAnswer
 from fetcher.engine.transport.messages import Answer, PreparedRequest, WholeBody
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.options import ConnectionOptions, proxy_place
@@ -216,19 +217,17 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
     # Handles
 
     def _begin(self, method: str, order: Order) -> CurlTransfer:
-        kind = method, bool(order.body), order.target is not None
+        body, fresh = bool(order.body), False
+        if method not in SAFE:
+            # Without a body libcurl would silently send it twice, where a kept connection turns out to be closed.
+            fresh = not body or not self._driver.kept.is_trusted(_server(order.url), self._loop.time())
+        kind = method, body, order.target is not None, fresh
         spare = self._spare.get(kind)
         if spare:
             transfer = spare.pop()
         else:
-            options = [*self._common, *method_options(method, body=bool(order.body))]
-            transfer = CurlTransfer(
-                self._driver,
-                options,
-                self._judge,
-                kind,
-                proxy=self._proxy is not None,
-            )
+            options = [*self._common, *method_options(kind)]
+            transfer = CurlTransfer(self._driver, options, self._judge, kind, proxy=self._proxy is not None)
         self._transfers.add(transfer)
         transfer.begin(order)
         if order.read_timeout is not None:
@@ -237,11 +236,19 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
 
     def _give_back(self, transfer: CurlTransfer) -> None:
         self._transfers.discard(transfer)
+        if transfer.kind[0] not in SAFE and transfer.own is not None and transfer.order is not None:
+            self._note_keeping(transfer, transfer.own, transfer.order.url)
         transfer.forget()
         if self._closed or (transfer.kind not in self._spare and len(self._spare) >= _KEPT_KINDS):
             transfer.close()
         else:
             self._spare.setdefault(transfer.kind, []).append(transfer)
+
+    def _note_keeping(self, transfer: CurlTransfer, own: Place, url: str) -> None:
+        if transfer.failure is None:
+            self._driver.note_answer(_server(url), own)
+        elif isinstance(transfer.failure, ClosedBeforeAnswer):
+            self._driver.kept.note_close(own, self._loop.time())
 
     def _release(self, transfer: CurlTransfer) -> None:
         """Let a transfer go whose answer is not wanted any more."""
@@ -274,6 +281,10 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 soonest = stalled_at
         if soonest is not None:
             self._look_by(soonest)
+
+
+def _server(url: str) -> str:
+    return url[: url.index("/", len("https://"))]
 
 
 class _Streamed(httpx.AsyncByteStream):

@@ -24,6 +24,8 @@ Lookup = Callable[[str], list[str]]
 # Not every system has all of them.
 _NO_SUCH_NAME = {getattr(socket, name, socket.EAI_NONAME) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")}
 _CACHED_NAMES = 4096
+_MOST_ADDRESSES = 64
+"""An answer may hold thousands, which whoever runs the name server chooses, and which would all be kept."""
 
 
 def system_lookup(host: str) -> list[str]:
@@ -155,7 +157,7 @@ class Resolver:
 
 def _look_up(lookup: Lookup, host: str) -> _Answer:
     try:
-        addresses = tuple(lookup(host))
+        addresses = tuple(lookup(host)[:_MOST_ADDRESSES])
     except socket.gaierror as exc:
         if exc.errno in _NO_SUCH_NAME:
             return _Failure(f"the name {host} does not exist", permanent=True)

@@ -246,8 +246,16 @@ async def test_a_safe_request_is_sent_again_when_a_kept_connection_breaks(serve:
     assert again.extensions[WIRE].connect is not None
 
 
+def closes_at_each_post(server: Server) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (await server.read_head(reader)).startswith(b"GET"):
+            writer.write(ok())
+
+    return handle
+
+
 async def test_an_unsafe_request_is_never_sent_twice(serve: Serve, transport: Transport) -> None:
-    server = await serve(handler=closes_at_the_second_request)
+    server = await serve(handler=closes_at_each_post)
     await fetch(transport, get(server))
     error = await failure(transport, get(server, method="POST", content=b"x"))
     assert str(error) == "the server closed the connection before answering"

@@ -97,7 +97,7 @@ async def test_a_body_goes_with_any_method(serve: Serve, transport: LibcurlTrans
     assert head.count(b"Content-Length: 5\r\n") == 1
     assert b"Expect" not in head
     assert b"Content-Type" not in head
-    assert server.accepted == 1
+    assert server.accepted == (1 if method == "GET" else 2)  # this server was not seen to keep connections open
 
 
 async def test_a_body_that_is_a_stream_is_sent_whole(serve: Serve, transport: LibcurlTransport) -> None:
@@ -152,7 +152,9 @@ async def test_loopback_is_refused_when_the_connection_opens_however_it_is_writt
     serve: Serve, driver: Driver, host: str
 ) -> None:
     server = await serve(ok())
-    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], AddressPolicy().judge, ("GET", False, False), proxy=False)
+    transfer = CurlTransfer(
+        driver, [(pycurl.PROXY, "")], AddressPolicy().judge, ("GET", False, False, False), proxy=False
+    )
     transfer.begin(order(f"http://{host}:{server.port}/"))
     await asyncio.wait_for(transfer.wait(), 10)
     assert isinstance(transfer.failure, BlockedAddress), transfer.failure
@@ -162,7 +164,7 @@ async def test_loopback_is_refused_when_the_connection_opens_however_it_is_writt
 
 async def test_names_are_never_looked_up_by_libcurl(serve: Serve, driver: Driver) -> None:
     server = await serve(ok())
-    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False, False), proxy=False)
+    transfer = CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False, False, False), proxy=False)
     transfer.begin(order(f"http://a.invalid:{server.port}/", resolve=f"+a.invalid:{server.port}:127.0.0.1"))
     await asyncio.wait_for(transfer.wait(), 10)
     assert transfer.failure is None
@@ -228,7 +230,8 @@ async def test_sockets_are_watched_either_way(serve: Serve, epoll: bool) -> None
     server = await serve(ok(b"x" * 100_000))
     driver = Driver(10, epoll=epoll)
     transfers = [
-        CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False, False), proxy=False) for _ in range(5)
+        CurlTransfer(driver, [(pycurl.PROXY, "")], LOOPBACK.judge, ("GET", False, False, False), proxy=False)
+        for _ in range(5)
     ]
     for _ in range(3):
         for transfer in transfers:
