@@ -24,6 +24,7 @@ from tests.fetcher.engine.transport.loopback import (
     ok,
     open_files,
 )
+from tests.support.waiting import until
 
 
 def get(server: Server, *, method: str = "GET", read: float = 5.0, **more: object) -> httpx.Request:
@@ -183,8 +184,7 @@ async def test_closing_a_body_early_closes_the_connection(serve: Serve, transpor
         assert chunk == b"start"
         break
     await response.aclose()
-    await asyncio.sleep(0.01)
-    assert open_files() == before
+    await until(lambda: open_files() == before)
 
 
 @pytest.mark.parametrize(
@@ -391,8 +391,7 @@ async def test_every_failure_closes_its_connection(serve: Serve, transport: Tran
     before = open_files()
     for _ in range(50):
         await failure(transport, get(server))
-    await asyncio.sleep(0.01)
-    assert open_files() <= before
+    await until(lambda: open_files() <= before)
 
 
 # Cancelling
@@ -408,8 +407,7 @@ async def test_cancelled_requests_leave_no_open_file_behind(serve: Serve, transp
             asyncio.get_running_loop().call_later(draw.uniform(0, 0.02), task.cancel)
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in done)
-    await asyncio.sleep(0.05)
-    assert open_files() <= before
+    await until(lambda: open_files() <= before)
 
 
 async def test_cancelled_handshakes_leave_no_open_file_behind(
@@ -427,8 +425,7 @@ async def test_cancelled_handshakes_leave_no_open_file_behind(
         for task in tasks:
             asyncio.get_running_loop().call_later(draw.uniform(0, 0.05), task.cancel)
         await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0.1)
-    assert open_files() <= before
+    await until(lambda: open_files() <= before)
 
 
 async def test_a_cancelled_request_closes_its_connection_at_once(serve: Serve, transport: Transport) -> None:
@@ -459,8 +456,7 @@ async def test_closing_the_transport_closes_everything(serve: Serve, make_transp
     idle = await transport.handle_async_request(get(server))
     assert open_files() > before
     await transport.aclose()
-    await asyncio.sleep(0.01)
-    assert open_files() <= before
+    await until(lambda: open_files() <= before)
     with pytest.raises(httpx.ReadError):
         [chunk async for chunk in endless.stream]  # type: ignore[union-attr]
     await idle.aclose()
