@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fetcher.engine.addresses import AllowedNetwork
-from fetcher.engine.config import FetchConfig
 from fetcher.engine.codings import zstd
+from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.models import Result, RunState
 from fetcher.options import RunOptions

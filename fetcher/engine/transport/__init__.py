@@ -6,7 +6,10 @@
     libcurl         the fast one, where pycurl is: requests, answers, what bounds them
     curl_options    what libcurl is told
     curl_transfer   one request through one of libcurl's handles
+    curl_socket     the socket of a new connection
     curl_driver     libcurl driven by the event loop
+    curl_watch      which sockets are ready
+    curl_reuse      which kept connections an unsafe request may go on
     curl_failures   libcurl's codes as httpx's exceptions
     head            the head of an answer
     http            the portable one, on httpcore: keeps connections, sends again where that is safe

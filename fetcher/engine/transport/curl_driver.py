@@ -161,6 +161,7 @@ class Driver:
             before = after
             if after > until:
                 self._backlog.update(events[served:])
+                self._heard.update(dict.fromkeys(self._backlog, self.now))  # that it waits is not the server's fault
                 self._kick()
                 return
 

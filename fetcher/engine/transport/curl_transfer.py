@@ -151,17 +151,17 @@ class CurlTransfer:
         assert self.order is not None
         return None if self.order.read_timeout is None else self._active_at + self.order.read_timeout
 
-    def stall(self) -> None:
-        """End the transfer because nothing moved, if that is so."""
+    def stall(self, now: float) -> float | None:
+        """End the transfer if nothing moved; else return when the wait for progress is over."""
         assert self.order is not None
-        assert self._active_at is not None
-        heard = self._driver.heard(self)
-        if heard > self._active_at:
-            self._active_at = heard
-        elif self._sent < len(self.order.body) and self.head is None:
+        self._active_at = max(self._active_at or 0.0, self._driver.heard(self))
+        if (when := self.stalled_at()) is None or when > now:
+            return when
+        if self._sent < len(self.order.body) and self.head is None:
             self.stop(httpx.WriteTimeout("the request could not be sent"))
         else:
             self.stop(httpx.ReadTimeout("no bytes came"))
+        return None
 
     def note(self, wire: Wire) -> None:
         """Write down how far it came."""

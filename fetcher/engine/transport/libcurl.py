@@ -275,8 +275,7 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
                 if not transfer.over and transfer.order is not None and transfer.order.read_timeout is not None:
                     stalled_at = now + transfer.order.read_timeout
             elif stalled_at <= now:
-                transfer.stall()
-                continue
+                stalled_at = transfer.stall(now)
             if stalled_at is not None and (soonest is None or stalled_at < soonest):
                 soonest = stalled_at
         if soonest is not None:

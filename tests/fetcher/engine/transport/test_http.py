@@ -25,6 +25,7 @@ from tests.fetcher.engine.transport.loopback import (
     ok,
     open_files,
 )
+from tests.support.waiting import until
 
 
 def get(server: Server, *, method: str = "GET", read: float = 5.0, **more: object) -> httpx.Request:
@@ -184,8 +185,7 @@ async def test_closing_a_body_early_closes_the_connection(serve: Serve, transpor
         assert chunk == b"start"
         break
     await response.aclose()
-    await asyncio.sleep(0.01)
-    assert open_files() == before
+    await until(lambda: open_files() == before)
 
 
 @pytest.mark.parametrize(
@@ -392,8 +392,7 @@ async def test_every_failure_closes_its_connection(serve: Serve, transport: Tran
     before = open_files()
     for _ in range(50):
         await failure(transport, get(server))
-    await asyncio.sleep(0.01)
-    assert open_files() <= before
+    await until(lambda: open_files() <= before)
 
 
 # Cancelling
@@ -458,8 +457,7 @@ async def test_closing_the_transport_closes_everything(serve: Serve, make_transp
     idle = await transport.handle_async_request(get(server))
     assert open_files() > before
     await transport.aclose()
-    await asyncio.sleep(0.01)
-    assert open_files() <= before
+    await until(lambda: open_files() <= before)
     with pytest.raises(httpx.ReadError):
         [chunk async for chunk in endless.stream]  # type: ignore[union-attr]
     await idle.aclose()

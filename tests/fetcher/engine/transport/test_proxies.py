@@ -110,6 +110,17 @@ async def test_an_http_proxy_is_asked_for_the_whole_url(serve: Serve, start_prox
     await transport.aclose()
 
 
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+async def test_a_path_reaches_the_server_as_it_was_given(serve: Serve, start_proxy: StartProxy, scheme: str) -> None:
+    server = await serve(ok())
+    proxy = await start_proxy(server.port, socks=scheme == "socks5h")
+    transport = through(f"{scheme}://127.0.0.1:{proxy.port}")
+    await fetch(transport, httpx.Request("GET", "http://a.invalid/a%2fb?q"))
+    target = b"/a%2fb?q" if scheme == "socks5h" else b"http://a.invalid/a%2fb?q"
+    assert server.requests[0].startswith(b"GET " + target + b" HTTP/1.1\r\nHost: a.invalid\r\n")
+    await transport.aclose()
+
+
 async def test_https_goes_through_a_tunnel_and_the_proxys_headers_are_not_the_answers(
     serve: Serve, start_proxy: StartProxy, authority: trustme.CA, trusted: str
 ) -> None:
