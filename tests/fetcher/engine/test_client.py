@@ -340,12 +340,6 @@ class TestBody:
 
         assert (await exchanged(response, first=hop(method=method), max_body=10)).body == b""
 
-    async def test_a_body_under_an_unknown_coding_is_refused(self) -> None:
-        with pytest.raises(FetchError) as caught:
-            await exchanged(httpx.Response(200, headers={"Content-Encoding": "rot13"}, stream=Chunks(b"x")))
-
-        assert (caught.value.kind, caught.value.answered) == (ErrorKind.DECODING, True)
-
     async def test_a_redirects_short_body_is_read_to_keep_the_connection(self) -> None:
         stream = Chunks(b"x" * 100)
         exchange = await exchanged(httpx.Response(302, headers={"Location": "/b"}, stream=stream), max_body=10)

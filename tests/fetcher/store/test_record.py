@@ -222,3 +222,12 @@ class TestWhatServersSend:
         record(run, outcomes, extract=parse_extract(expression))
         assert Result.objects.get().extracted == stored
         assert result_items([Result.objects.get().pk])[0].extracted == stored
+
+    def test_remarks_of_a_success_are_stored_together(self):
+        run = plan(URL)
+        answers = [outcome(target, error_detail="the coding is unknown") for target in open_targets(run)]
+        record(run, answers, extract=lambda outcome: "x" * (2**16))
+
+        stored = Result.objects.get()
+        assert stored.status == "succeeded"
+        assert stored.error_detail.startswith("the coding is unknown; the extracted value is not saved: ")
