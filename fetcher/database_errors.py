@@ -9,8 +9,13 @@ or starts, too many connections                  and 53300; an InterfaceError ov
 deadlock, serialization, lock timeout   yes      states 40001, 40P01, 55P03, 25P03
 disk full                               no       ``SQLITE_FULL``; 53100
 read-only                               no       ``SQLITE_READONLY``; 25006
+a value, a row or a statement           no       all but OperationalError and InterfaceError; states 54…
+that the database refuses
 anything else                           no       a mistake, ours or the operator's
 ======================================  =======  ================================================================
+
+Only a value that the database refuses can be an outcome's or a line's fault. All others are told to the operator and
+charged to no target (``is_outage``).
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from fetcher.texts import first_line
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _PASSING_STATES = frozenset({"53300", "40001", "40P01", "55P03", "25P03"})
 _PASSING_CLASSES = ("08", "57P")
+_LIMIT_CLASS = "54"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SPARE = 2**20
 """Bytes; with less of them free an input/output error of SQLite is one of room."""
@@ -48,6 +54,18 @@ def passes(error: BaseException) -> bool:
         lost = isinstance(error, InterfaceError) and "closed" in str(error)
         return lost or isinstance(error, OperationalError)
     return state in _PASSING_STATES or state.startswith(_PASSING_CLASSES)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error is the database's, the disk's or the file storage's, whatever was to be saved.
+
+    False for what a single outcome or line may cause: a value that cannot be encoded or stored, a row that is too large
+    (PostgreSQL's class 54, program limit exceeded), a lack of memory.
+    """
+    if isinstance(error, OperationalError):
+        state = getattr(error.__cause__, "sqlstate", None)
+        return state is None or not state.startswith(_LIMIT_CLASS)
+    return isinstance(error, InterfaceError | OSError) or passes(error)
 
 
 def describe(error: BaseException) -> str:

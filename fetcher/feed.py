@@ -22,6 +22,7 @@ from fetcher.engine.types import Headers, Outcome, Target, Tried
 from fetcher.lane import Lane
 from fetcher.store import leases, shards, waiting
 from fetcher.store.leases import HeldLane, Watch
+from fetcher.store.recordable import place_of
 from fetcher.store.shards import Place
 from fetcher.suspects import Suspects
 from fetcher.writer import Writer
@@ -353,10 +354,3 @@ class LaneFeed:
             self._lanes[pk].lost = True
         for outcome in outcomes:
             self._lanes[place_of(outcome).lane].kept += 1
-
-
-def place_of(outcome: Outcome) -> Place:
-    """Return where an outcome of this feed belongs."""
-    place = outcome.target.key
-    assert isinstance(place, Place)
-    return place

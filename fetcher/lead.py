@@ -11,9 +11,11 @@ import httpx
 from django.db import DatabaseError, InterfaceError, transaction
 
 from fetcher.conf import connection_options, fetcher_settings
+from fetcher.database_errors import passes
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
+from fetcher.engine.defects import report_defect
 from fetcher.engine.transport import choose_transport
 from fetcher.estimate import Limits, RemainingWork
 from fetcher.execution import Execution
@@ -245,7 +247,12 @@ class Lead:
         runs.start(run, worker)
 
     def _saved(self, ids: list[int], tally: Tally) -> None:
-        self._listener.recorded(ids)  # first: it reads the database and may be repeated, counting must not be
+        try:  # first: it reads the database and may be repeated, counting must not be
+            self._listener.recorded(ids)
+        except Exception as exc:
+            if passes(exc):
+                raise
+            report_defect(exc, "showing what was saved")  # a stream that cannot be written never stops saving
         self._progress.saved(tally)
 
     def _end(self) -> RunState:

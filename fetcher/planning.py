@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from fetcher.disk import DiskWatch
+from fetcher.engine.defects import report_defect
 from fetcher.progress import Progress
 from fetcher.reading import BufferedReader
 from fetcher.sources import Entry
@@ -36,16 +37,24 @@ async def plan_entries(
     try:
         async for batch in reader.batches():
             disk.look()
-            for entry in batch:
-                if entry.target is None:
-                    rejected(entry)
+            _show([entry for entry in batch if entry.target is None], rejected)
             await writer(_note, planner, partial(planner.add, batch), progress)
+            _show(planner.refused, rejected)
             planned()
             await asyncio.sleep(0)  # let the feed have the writer first: what is planned should be fetched
         await writer(runs.planned, planner.run)
         progress.planned = True
     finally:
         reader.stop()
+
+
+def _show(entries: Iterable[Entry], rejected: Callable[[Entry], None]) -> None:
+    """Show rejected lines; where that cannot be done the others are planned all the same."""
+    for entry in entries:
+        try:
+            rejected(entry)
+        except Exception as exc:  # noqa: BLE001  (a stream that cannot be written never stops fetching)
+            report_defect(exc, "showing a rejected line")
 
 
 async def plan_failures(

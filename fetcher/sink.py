@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from fetcher.database_errors import passes
 from fetcher.disk import DiskWatch
 from fetcher.engine.bodies import SpilledBody
+from fetcher.engine.defects import report_defect
 from fetcher.engine.types import Outcome
-from fetcher.feed import LaneFeed, place_of
+from fetcher.feed import LaneFeed
 from fetcher.progress import Tally
 from fetcher.store.record import LaneLost, Recorder
+from fetcher.store.recordable import place_of
 from fetcher.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -109,7 +112,7 @@ class Sink:
         """Record a batch, or go on where a call before was left; outcomes of lanes that were lost are thrown away."""
         while batch.outcomes and not batch.recorded:
             try:
-                new = set(self._recorder.record(batch.outcomes, done=self._feed.finished_shards(batch.outcomes)))
+                new = self._recorder.record(batch.outcomes, done=self._feed.finished_shards(batch.outcomes))
             except LaneLost as lost:
                 log.warning("%s", lost)
                 dropped = [one for one in batch.outcomes if place_of(one).lane in lost.lanes]
@@ -121,10 +124,20 @@ class Sink:
                 batch.recorded = True
                 _close_bodies(batch.outcomes)
                 # What a worker recorded that had the lane meanwhile is its to tell.
-                batch.outcomes = [one for one in batch.outcomes if place_of(one).result in new]
-                batch.tally = Tally.of(batch.outcomes)
+                batch.outcomes = new
         if batch.outcomes:
+            self._notify(batch)
+
+    def _notify(self, batch: _Batch) -> None:
+        """Say what was saved. A defect there costs nothing that is saved; the database may be waited for."""
+        try:
+            if batch.tally is None:
+                batch.tally = Tally.of(batch.outcomes)
             self._saved([place_of(outcome).result for outcome in batch.outcomes], batch.tally)
+        except Exception as exc:
+            if passes(exc):
+                raise
+            report_defect(exc, "showing what was saved")
 
 
 def _close_bodies(outcomes: Iterable[Outcome]) -> None:
@@ -139,4 +152,4 @@ class _Batch:
 
     outcomes: list[Outcome]
     recorded: bool = False
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally | None = None

@@ -106,6 +106,8 @@ def imported(
                 if entry.target is None:
                     rejected(entry)
             planner.add(batch)
+            for entry in planner.refused:
+                rejected(entry)
         found.refresh_from_db()
         yield found
     except BaseException:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from fetcher.engine.bodies import Spilling
 from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.defects import report_defect
 from fetcher.engine.errors import ErrorKind, FetchError, SpillFailed
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues, Turn
@@ -59,7 +60,10 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
 
     async def use(self, turn: Turn[Journey]) -> Outcome | None:
-        """Use a turn and release it. Returns the outcome, or None where the journey went back into a queue."""
+        """Use a turn and release it. Returns the outcome, or None where the journey went back into a queue.
+
+        A defect on the way is this target's outcome. Raises SpillFailed, which is no target's.
+        """
         journey = turn.entry
         try:
             if journey.target.refused:
@@ -72,6 +76,10 @@ class Attempts:
                 return await self._advance(journey, turn.host)
             finally:
                 self._meter.in_flight -= 1
+        except SpillFailed:
+            raise
+        except Exception as exc:  # noqa: BLE001  (in judging: pushing a journey back is the last that is done to it)
+            return journey.broken(report_defect(exc, "judging the answer"))
         finally:
             self._queues.release(turn.host, now=self._loop.time())
 
@@ -97,6 +105,7 @@ class Attempts:
         except SpillFailed:
             raise
         except Exception as exc:  # noqa: BLE001  (a defect, ours or a transport's, costs one target, not the run)
+            report_defect(exc, "requesting")
             detail = f"{type(exc).__name__}: {exc}"
             return self._failed(journey, host, FetchError(detail, kind=ErrorKind.INTERNAL, answered=True))
         if following is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fetcher.engine.bodies import SpilledBody
@@ -11,6 +12,10 @@ from fetcher.engine.errors import ErrorKind
 from fetcher.engine.retry import Wait
 from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings, Tried
 
+_ATTEMPTS_KEPT = 1_000
+"""Attempts of an outcome that was given up, at most."""
+_FAR_FUTURE = 1e10
+"""Seconds since the epoch: the year 2286."""
 _NO_TIMINGS = Timings()
 _NOTHING = Exchange()
 """What there is before anything was sent. Never filled in: each hop has its own."""
@@ -129,6 +134,47 @@ class Journey:
             redirects=tuple(self.redirects),
             attempts=tuple(self.attempts),
         )
+
+    def broken(self, detail: str) -> Outcome:
+        """Return ``internal`` as the verdict, with nothing of the answer: what is wrong with it is not known."""
+        if isinstance(self.exchange.body, SpilledBody):
+            self.exchange.body.close()
+        attempts = list(self.attempts)
+        if self.attempt_epoch and (not attempts or attempts[-1].started_at != self.attempt_epoch):
+            attempts.append(Attempt(len(attempts) + 1, self.attempt_epoch, self.spent))  # it was under way
+        return bare_failure(self.target, detail, attempts=attempts, started_at=self.first_epoch)
+
+
+def bare_failure(target: Target, detail: str, *, attempts: Sequence[Attempt] = (), started_at: float = 0.0) -> Outcome:
+    """Return ``internal`` as a target's outcome, with nothing that a server sent.
+
+    ``started_at`` is seconds since the epoch, 0 where it is not known when the first attempt began.
+    """
+    finished = time.time()
+    started = _plausible(started_at) or finished
+    return Outcome(
+        target=target,
+        status=Status.FAILED,
+        started_at=started,
+        finished_at=finished,
+        elapsed=max(0.0, finished - started),
+        final_url=target.url,
+        error_kind=ErrorKind.INTERNAL,
+        error_detail=detail,
+        attempts=bare_attempts(attempts),
+    )
+
+
+def bare_attempts(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """Return attempts with their numbers and times only, and these only where they are plausible."""
+    return tuple(
+        Attempt(number, _plausible(attempt.started_at), _plausible(attempt.elapsed))
+        for number, attempt in enumerate(attempts[:_ATTEMPTS_KEPT], 1)
+    )
+
+
+def _plausible(seconds: float) -> float:
+    return seconds if 0 < seconds < _FAR_FUTURE else 0.0
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -17,11 +17,13 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 
 import httpx
+from msgspec import structs
 
 from fetcher.engine.attempts import Attempts, Meter, Paused
 from fetcher.engine.bodies import Spilling
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
+from fetcher.engine.defects import report_defect
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues
 from fetcher.engine.transport import ConnectionOptions, open_transport
@@ -225,7 +227,11 @@ class _Runner:
 
     def _accept(self, target: Target) -> None:
         now = self._loop.time()
-        journey, due = Journey.take_up(target, now)
+        try:
+            journey, due = Journey.take_up(target, now)
+        except Exception as exc:  # noqa: BLE001  (what was stored of its attempts costs this target only)
+            detail = report_defect(exc, "taking up a target that was tried before")
+            journey, due = Journey(structs.replace(target, refused=detail, tried=None)), None
         self._hold(1)
         self._queues.push(target.host, journey, now=now, at=due)
         if due is not None:

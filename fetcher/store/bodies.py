@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Container, Iterable, Sequence
@@ -16,6 +17,7 @@ from fetcher.engine.bodies import PIECE, SpilledBody
 from fetcher.models import Body
 from fetcher.packing import pack, pack_chunks
 from fetcher.store.sql import insert_new, lock_name, rows_among
+from fetcher.texts import first_line
 
 FOLDER = "bodies"
 """Where the file storage keeps them: ``bodies/ab/cd/<sha256>``, with ``.zst`` where compressed."""
@@ -28,6 +30,10 @@ _SAMPLE = 16 * 2**20
 _FIELDS = ("sha256", "size", "encoding", "content", "file")
 
 
+class StorageFailed(OSError):
+    """The file storage could not keep a body: the operator's to mend, and no target's fault."""
+
+
 class Content(msgspec.Struct):
     """A body on its way to the database. ``size`` is in decoded bytes; ``packed`` says that compressing was tried.
 
@@ -38,7 +44,6 @@ class Content(msgspec.Struct):
     size: int
     content: bytes | SpilledBody | None
     encoding: str = ""
-    file: str = ""
     packed: bool = False
     made: SpilledBody | None = None
 
@@ -94,35 +99,45 @@ def prepare(body: bytes | SpilledBody, *, keep: bool = True, stored: Container[b
 
 def prepare_all(
     bodies: Sequence[bytes | SpilledBody | None], *, keep: bool = True, stored: Container[bytes] = ()
-) -> list[Content | None]:
-    """Do as ``prepare`` for each body, large ones side by side: neither hashing nor compressing holds the GIL."""
-    large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
-    if len(large) < 2:
-        return [None if body is None else prepare(body, keep=keep, stored=stored) for body in bodies]
-    found: list[Content | None] = [None] * len(bodies)
+) -> list[Content | Exception | None]:
+    """Do as ``prepare`` for each body, large ones side by side: neither hashing nor compressing holds the GIL.
+
+    What a body raised stands in its place. Raises OSError only, SpillFailed among them.
+    """
+    found: list[Content | Exception | None] = [None] * len(bodies)
 
     def fill(place: int) -> None:
         body = bodies[place]
-        found[place] = None if body is None else prepare(body, keep=keep, stored=stored)
+        try:
+            found[place] = None if body is None else prepare(body, keep=keep, stored=stored)
+        except OSError:
+            raise
+        except Exception as exc:  # noqa: BLE001  (it costs that body's result)
+            found[place] = exc
 
-    apart = frozenset(large)
+    large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
+    apart = frozenset(large if len(large) > 1 else ())
     try:
-        with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
-            working = pool.map(fill, large)
+        with contextlib.ExitStack() as stack:
+            working: Iterable[None] = ()
+            if apart:
+                threads = ThreadPoolExecutor(min(len(apart), os.cpu_count() or 1), thread_name_prefix="trawl-bodies")
+                working = stack.enter_context(threads).map(fill, sorted(apart))
             for place in range(len(bodies)):
                 if place not in apart:
                     fill(place)
-            list(working)  # raises what went wrong there
+            for _ in working:  # raises what went wrong there
+                pass
     except BaseException:
         close_all(found)
         raise
     return found
 
 
-def close_all(contents: Iterable[Content | None]) -> None:
+def close_all(contents: Iterable[Content | Exception | None]) -> None:
     """Remove what compressing made, once it is stored or given up."""
     for content in contents:
-        if content is not None and content.made is not None:
+        if isinstance(content, Content):
             content.close()
 
 
@@ -136,22 +151,28 @@ def save_bodies(contents: Iterable[Content], *, storage: str, file_threshold: in
     known, hollow = _stored(list(wanted))
     missing = [content for sha, content in sorted(wanted.items()) if sha not in known]
     filled = [content for sha, content in sorted(wanted.items()) if sha in hollow and content.content is not None]
-    for content in missing + filled:
-        content.pack()
-        if content.content is not None and len(content.content) > file_threshold:
-            content.file = _save_file(content, storage)
-            content.content = None
-        elif isinstance(content.content, SpilledBody):
-            content.content = content.content.read()
-    new = insert_new(
-        Body, _FIELDS, [(body.sha256, body.size, body.encoding, body.content, body.file) for body in missing]
-    )
+    stored = {content.sha256: _stored_form(content, storage, file_threshold) for content in missing + filled}
+    new = insert_new(Body, _FIELDS, [(body.sha256, body.size, *stored[body.sha256]) for body in missing])
     for body in filled:
-        Body.objects.filter(sha256=body.sha256).update(encoding=body.encoding, content=body.content, file=body.file)
+        encoding, content_bytes, file = stored[body.sha256]
+        Body.objects.filter(sha256=body.sha256).update(encoding=encoding, content=content_bytes, file=file)
     known |= new
     if others := [content.sha256 for content in missing if content.sha256 not in new]:  # somebody else's, meanwhile
         known |= _stored(others)[0]
     return known
+
+
+def _stored_form(content: Content, storage: str, file_threshold: int) -> tuple[str, bytes | None, str]:
+    """Return encoding, bytes and file of a body's row, and write the file. Raises StorageFailed.
+
+    The content stays as it is: a transaction that fails is tried again with it.
+    """
+    content.pack()
+    if content.content is not None and len(content.content) > file_threshold:
+        return content.encoding, None, _save_file(content, storage)
+    if isinstance(content.content, SpilledBody):
+        return content.encoding, content.content.read(), ""
+    return content.encoding, content.content, ""
 
 
 def _digest(body: SpilledBody) -> bytes:
@@ -176,10 +197,19 @@ def _stored(shas: list[bytes]) -> tuple[dict[bytes, int], set[bytes]]:
 
 def _save_file(content: Content, alias: str) -> str:
     name = content.sha256.hex()
-    path = f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}{'.zst' if content.encoding else ''}"
+    lock_name(name)  # until the row is committed: a file without a row is removed by pruning
+    try:
+        return _save_as(f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}{'.zst' if content.encoding else ''}", content, alias)
+    except OSError:
+        raise
+    except Exception as exc:  # whatever the storage's own library raises
+        text = f"the file storage {alias!r} failed: {type(exc).__name__}: {first_line(exc)}"
+        raise StorageFailed(text) from exc
+
+
+def _save_as(path: str, content: Content, alias: str) -> str:
     storage = storages[alias]
     assert content.content is not None
-    lock_name(name)  # until the row is committed: a file without a row is removed by pruning
     if storage.exists(path) and storage.size(path) == len(content.content):
         return path
     if not isinstance(content.content, SpilledBody):

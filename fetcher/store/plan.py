@@ -9,12 +9,15 @@ from typing import Any, NamedTuple, Protocol
 from django.db import transaction
 from django.db.models import F
 
+from fetcher.database_errors import is_outage
 from fetcher.engine import types
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.defects import report_defect
 from fetcher.engine.urls import fingerprint
 from fetcher.models import RejectedLine, Run, Shard, Target
 from fetcher.secrets import derived_key
 from fetcher.sources import Entry
+from fetcher.sources.entry import redacted
 from fetcher.store.lanes import PlanLost, Planned, ShardWriter
 from fetcher.store.shards import decode_payload
 from fetcher.store.sql import for_database, insert_rows, rows_among
@@ -123,10 +126,11 @@ class RunPlan:
 
 
 class EntryPlanner:
-    """Plans entries into a destination. A call of ``add`` is one transaction: what it took is accepted when it returns.
+    """Plans entries into a destination: what a call of ``add`` took is accepted when it returns.
 
-    Where ``add`` raises nothing was taken, neither in the database nor here, and it may be called again; also where
-    the database took it and could not say so any more.
+    Where ``add`` raises it may be called again with the same entries, and goes on where it was; also where the database
+    took some and could not say so any more. ``refused`` are those of the last call that the database refused, as they
+    were rejected.
     """
 
     def __init__(self, destination: Destination, config: FetchConfig) -> None:
@@ -136,6 +140,10 @@ class EntryPlanner:
         self.duplicates = 0
         self.rejected = 0
         self.read = 0
+        self.refused: list[Entry] = []
+        self._begun: Sequence[Entry] = ()
+        self._parts: list[Sequence[Entry]] = []
+        self._hosts: Counter[str] = Counter()
         self._seen = IdSet()
         self._key = derived_key("fingerprint")
 
@@ -153,10 +161,43 @@ class EntryPlanner:
     def add(self, entries: Sequence[Entry]) -> Counter[str]:
         """Accept the targets among the entries and keep the rejected lines; the source's offset goes with them.
 
-        Returns how many targets of each host were accepted. Raises PlanLost.
+        Mostly this is one transaction. One that is refused because of an entry is split until that one is found, which
+        is rejected. Returns how many targets of each host were accepted. Raises PlanLost, and DatabaseError for what is
+        no entry's fault (``is_outage``).
         """
         if not entries:
             return Counter()
+        if self._begun is not entries:
+            self._begun, self._parts, self._hosts, self.refused = entries, [entries], Counter(), []
+        while self._parts:
+            try:
+                hosts = self._add(self._parts[-1])
+            except PlanLost:
+                raise
+            except Exception as exc:
+                if is_outage(exc):
+                    raise
+                self._parts[-1:] = self._split(self._parts[-1], exc)
+            else:
+                self._parts.pop()
+                self._hosts.update(hosts)
+        hosts, self._begun, self._hosts = self._hosts, (), Counter()
+        return hosts
+
+    def _split(self, part: Sequence[Entry], error: Exception) -> list[Sequence[Entry]]:
+        """Return both halves of a part, the first at the end, or an entry's rejection. Raises where that failed."""
+        if len(part) > 1:
+            return [part[len(part) // 2 :], part[: len(part) // 2]]
+        [entry] = part
+        if entry in self.refused:
+            raise error
+        value = "" if entry.target is None else redacted(entry.target.url)
+        reason = f"it cannot be stored: {report_defect(error, 'planning')}"
+        self.refused.append(Entry(entry.source, entry.line, value=value, reason=reason))
+        return [self.refused[-1:]]
+
+    def _add(self, entries: Sequence[Entry]) -> Counter[str]:
+        """Do so in one transaction; where it raises nothing was taken, neither in the database nor here."""
         targets = [entry.target for entry in entries if entry.target is not None]
         step = Step(self.read, entries, 0, [entry for entry in entries if entry.target is None])
         prints = [self._fingerprint(target) for target in targets]

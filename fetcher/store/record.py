@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,25 +11,32 @@ from django.db import transaction
 
 from fetcher.bodies import BodyUnavailable, read_body
 from fetcher.conf import Settings
+from fetcher.database_errors import is_outage
 from fetcher.details import encode_detail
+from fetcher.engine.defects import report_defect
 from fetcher.engine.errors import ErrorKind
-from fetcher.engine.types import Headers, Outcome, Status
+from fetcher.engine.journey import bare_failure
+from fetcher.engine.types import Outcome, Status
 from fetcher.extraction import Extract, is_json
 from fetcher.models import Body, Lane, Representation, Result
 from fetcher.store.bodies import Content, close_all, prepare_all, save_bodies
 from fetcher.store.leases import acquit
-from fetcher.store.shards import Place, Previous, mark_done
-from fetcher.store.sql import add_to_rows, for_database, insert_rows, keep_rows, rows_among
+from fetcher.store.recordable import (
+    REPRESENTATION_FIELDS,
+    Recordable,
+    has_changed,
+    place_of,
+    representation_of,
+    still_stored,
+)
+from fetcher.store.shards import mark_done
+from fetcher.store.sql import add_to_rows, for_database, insert_rows, rows_among
 from fetcher.texts import clean_json, clean_text
 
 _FIELDS = (
     "id", "run", "target", "position", "status", "error_kind", "error_detail", "http_status", "attempts", "started_at",
     "elapsed_us", "bytes", "label", "final_url", "representation", "changed", "extracted", "detail",
 )  # fmt: skip
-_REPRESENTATION_FIELDS = ("id", "body", "content_type", "etag", "last_modified", "variant")
-_DESCRIBING = frozenset({"content-type", "etag", "last-modified"})
-_DESCRIBING_SIZES = frozenset(map(len, _DESCRIBING))
-"""Looked at first: most headers are others, and a length costs less than a name in small letters."""
 MAX_EXTRACTED = 64 * 2**10
 """Bytes of JSON that an extracted value may take."""
 _COUNTERS = ("succeeded", "not_modified", "failed", "skipped", "bytes")
@@ -45,17 +52,6 @@ class LaneLost(Exception):
     def __init__(self, lanes: Sequence[int]) -> None:
         super().__init__(f"lanes {', '.join(map(str, lanes))} are held by another worker")
         self.lanes = frozenset(lanes)
-
-
-class _Found(msgspec.Struct):
-    """An outcome with what is stored of it, as far as that is known without the database."""
-
-    outcome: Outcome
-    place: Place
-    content: Content | None
-    detail: bytes
-    extracted: Any
-    remark: str
 
 
 class Recorder:
@@ -80,37 +76,84 @@ class Recorder:
         self._extract = extract
         self._keep_bodies = keep_bodies
         self._unsure: set[int] = set()
+        self._given_up: dict[int, Outcome] = {}
         self._known: frozenset[bytes] = frozenset()
 
-    def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[int]:
-        """Save outcomes and mark the shards in ``done`` as complete. Returns the ids of the new results, in order.
+    def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[Outcome]:
+        """Save outcomes and mark the shards in ``done`` as complete. Returns the new ones as they are stored, in order.
+
+        Mostly this is one transaction. Where a defect or the database refuses it because of an outcome, it is split
+        until that one is found, which is stored as ``internal`` in its place.
 
         Outcomes that were recorded before are left as they are, so a batch may be repeated after a lost connection; the
         results of a commit whose answer was lost then are new ones. Bodies that were spilled are left open. Raises
-        LaneLost, SpillFailed.
+        LaneLost, SpillFailed, StorageFailed, and DatabaseError for what is no outcome's fault (``is_outage``).
         """
-        # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
-        contents = prepare_all(
-            [None if outcome.status is Status.NOT_MODIFIED else outcome.body for outcome in outcomes],
-            keep=self._keep_bodies,
-            stored=self._known | _kept_before(outcomes),
-        )
+        outcomes = [self._given_up.get(place_of(outcome).result, outcome) for outcome in outcomes]
+        contents = self._contents(outcomes)
         try:
-            return self._record(outcomes, contents, done)
+            prepared = self._prepare(outcomes, contents)
+            self._save_all(prepared, done)
         finally:
             close_all(contents)
+        new, self._unsure, self._given_up = self._unsure, set(), {}
+        return [one.outcome for one in prepared if one.place.result in new]
 
-    def _record(
-        self, outcomes: Sequence[Outcome], contents: Sequence[Content | None], done: Sequence[int]
-    ) -> list[int]:
-        # All that needs no database comes before the transaction, which should be short.
-        found = [
-            _Found(outcome, _place(outcome), content, encode_detail(outcome), *self._extracted(outcome))
-            for outcome, content in zip(outcomes, contents, strict=True)
-        ]
+    def _prepare(self, outcomes: Sequence[Outcome], contents: Sequence[Content | Exception | None]) -> list[Recordable]:
+        """Do all that needs no transaction, which should be short."""
+        found = []
+        for outcome, content in zip(outcomes, contents, strict=True):
+            try:
+                if isinstance(content, Exception):
+                    raise content
+                encoded = encode_detail(outcome)
+                one = Recordable(outcome, place_of(outcome), content, encoded, *self._extracted(outcome))
+            except Exception as exc:
+                if is_outage(exc):
+                    raise
+                one = self._give_up(outcome, exc, "preparing the result")
+            found.append(one)
+        return found
+
+    def _contents(self, outcomes: Sequence[Outcome]) -> Sequence[Content | Exception | None]:
+        """Return each body as it is stored, or what went wrong with it."""
+        # A 304 has no content (RFC 9110, section 15.4.5): its nothing is no body that was empty.
+        bodies = [None if outcome.status is Status.NOT_MODIFIED else outcome.body for outcome in outcomes]
+        return prepare_all(bodies, keep=self._keep_bodies, stored=self._known | _kept_before(outcomes))
+
+    def _give_up(self, outcome: Outcome, error: Exception, step: str) -> Recordable:
+        """Return the ``internal`` result that takes an outcome's place. Raises the error where that failed as well."""
+        place = place_of(outcome)
+        if place.result in self._given_up:
+            raise error
+        detail = report_defect(error, step)
+        bare = bare_failure(outcome.target, detail, attempts=outcome.attempts, started_at=outcome.started_at)
+        self._given_up[place.result] = bare
+        return Recordable(bare, place, None, encode_detail(bare), None, "")
+
+    def _save_all(self, prepared: list[Recordable], done: Sequence[int]) -> None:
+        """Save all; what cannot be saved is split, and replaced in the list once it is found."""
+        parts = [(0, len(prepared))]  # the first is the last
+        while parts:
+            begin, end = parts.pop()
+            try:
+                # The shards with the last part: what a crash before it leaves is found by whoever resumes.
+                self._save(prepared[begin:end], () if parts else done)
+            except LaneLost:
+                raise
+            except Exception as exc:
+                if end == begin or is_outage(exc):
+                    raise
+                if end - begin == 1:
+                    prepared[begin] = self._give_up(prepared[begin].outcome, exc, "saving the result")
+                    parts.append((begin, end))
+                else:
+                    middle = (begin + end) // 2
+                    parts += [(middle, end), (begin, middle)]
+
+    def _save(self, found: Sequence[Recordable], done: Sequence[int]) -> None:
         with transaction.atomic():
             recorded = _recorded([one.place.result for one in found])
-            ours = recorded & self._unsure
             fresh = [one for one in found if one.place.result not in recorded]
             self._count(fresh)
             bodies = save_bodies(
@@ -122,12 +165,10 @@ class Recorder:
             if done:
                 mark_done(done)
                 acquit(done)
-            self._unsure = ours | {one.place.result for one in fresh}
-        new, self._unsure = self._unsure, set()
+            self._unsure.update(one.place.result for one in fresh)
         self._known = frozenset(bodies)
-        return [one.place.result for one in found if one.place.result in new]
 
-    def _count(self, fresh: Sequence[_Found]) -> None:
+    def _count(self, fresh: Sequence[Recordable]) -> None:
         """Add to the lanes' counters, once it is proved that the lanes are still ours."""
         lanes: dict[int, list[int]] = {}
         for one in fresh:
@@ -141,21 +182,21 @@ class Recorder:
             raise LaneLost(lost)
         add_to_rows(Lane, _COUNTERS, [(lane, *counts) for lane, counts in sorted(lanes.items())])
 
-    def _insert(self, fresh: Sequence[_Found], bodies: dict[bytes, int]) -> None:
+    def _insert(self, fresh: Sequence[Recordable], bodies: dict[bytes, int]) -> None:
         """Insert the results and what they found, in the order of their ids, which is that of the table."""
-        stored = _stored(one.place.previous for one in fresh)
+        stored = still_stored(one.place.previous for one in fresh)
         rows, representations = [], []
         for one in fresh:
             body = None if one.content is None else bodies[one.content.sha256]
-            representation, row = _representation(one, stored(one.place.previous), body)
+            representation, row = representation_of(one, stored(one.place.previous), body)
             if row is not None:
                 representations.append(row)
             rows.append(self._row(one, representation))
-        insert_rows(Representation, _REPRESENTATION_FIELDS, sorted(representations))
+        insert_rows(Representation, REPRESENTATION_FIELDS, sorted(representations))
         rows.sort()
         insert_rows(Result, _FIELDS, rows)
 
-    def _row(self, one: _Found, representation: int | None) -> tuple[Any, ...]:
+    def _row(self, one: Recordable, representation: int | None) -> tuple[Any, ...]:
         """Return the values of ``_FIELDS``."""
         outcome, place, target = one.outcome, one.place, one.outcome.target
         return (
@@ -174,7 +215,7 @@ class Recorder:
             None if target.label is None else clean_text(target.label),
             None if outcome.final_url == target.url else outcome.final_url,
             representation,
-            _changed(one),
+            has_changed(one),
             one.extracted,
             one.detail,
         )
@@ -193,15 +234,9 @@ class Recorder:
         return for_database(Result, "extracted", value), ""
 
 
-def _place(outcome: Outcome) -> Place:
-    place = outcome.target.key
-    assert isinstance(place, Place)
-    return place
-
-
 def _with_stored_body(outcome: Outcome) -> Outcome:
     """Return a 304 with the body and type that it confirms, as far as they are stored; other outcomes as they are."""
-    previous = _place(outcome).previous
+    previous = place_of(outcome).previous
     if outcome.status is not Status.NOT_MODIFIED or previous is None or not previous.kept:
         return outcome
     if not is_json(previous.content_type):  # a body in which nothing is looked for may be too large for memory
@@ -215,74 +250,8 @@ def _with_stored_body(outcome: Outcome) -> Outcome:
 
 def _kept_before(outcomes: Iterable[Outcome]) -> set[bytes]:
     """Return the SHA-256 of what these outcomes' targets had the last time, as far as it was kept."""
-    previous = (_place(outcome).previous for outcome in outcomes)
+    previous = (place_of(outcome).previous for outcome in outcomes)
     return {one.sha256 for one in previous if one is not None and one.kept and one.sha256 is not None}
-
-
-def _changed(one: _Found) -> bool | None:
-    """Whether the body differs from the previous good one; None where that cannot be said."""
-    status, previous = one.outcome.status, one.place.previous
-    if status is Status.NOT_MODIFIED:
-        return False
-    if status is not Status.SUCCEEDED or previous is None or previous.sha256 is None or one.content is None:
-        return None
-    return one.content.sha256 != previous.sha256
-
-
-def _stored(many: Iterable[Previous | None]) -> Callable[[Previous | None], Previous | None]:
-    """Return the function from what was known of previous results to what is still stored of it.
-
-    Pruning may have removed a representation or a body since it was read; what is left is held until the transaction
-    is over.
-    """
-    found = [previous for previous in many if previous is not None]
-    representations = keep_rows(
-        Representation, [previous.representation for previous in found if previous.representation is not None]
-    )
-    gone = [previous.body for previous in found if previous.representation not in representations]
-    bodies = keep_rows(Body, [body for body in gone if body is not None])
-
-    def stored(previous: Previous | None) -> Previous | None:
-        if previous is None or previous.representation in representations:
-            return previous
-        return msgspec.structs.replace(
-            previous, representation=None, body=previous.body if previous.body in bodies else None
-        )
-
-    return stored
-
-
-def _representation(
-    one: _Found, previous: Previous | None, body: int | None
-) -> tuple[int | None, tuple[Any, ...] | None]:
-    """Return the id of the representation that an outcome found, and its row where it is a new one."""
-    outcome, place = one.outcome, one.place
-    content_type, etag, last_modified = _described(outcome.headers)
-    if outcome.status is Status.NOT_MODIFIED:
-        if previous is None or outcome.target.validators is None:
-            return None, None
-        # RFC 9111, section 4.3.4: what the 304 does not say stays as it was.
-        body, content_type = previous.body, previous.content_type
-        etag, last_modified = etag or previous.etag, last_modified or previous.last_modified
-    elif outcome.status is not Status.SUCCEEDED:
-        etag = last_modified = ""
-        if one.content is None and not content_type:
-            return None, None
-    found = (body, clean_text(content_type), clean_text(etag), clean_text(last_modified), place.variant)
-    if previous is not None and previous.representation is not None and outcome.status is not Status.FAILED:
-        known = (previous.body, previous.content_type, previous.etag, previous.last_modified, previous.variant)
-        if found == known:
-            return previous.representation, None
-    return place.result, (place.result, *found)
-
-
-def _described(headers: Headers) -> tuple[str, str, str]:
-    """Return what headers say of the content: its type, ETag and Last-Modified; the first of a name counts."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        if len(name) in _DESCRIBING_SIZES and (low := name.lower()) in _DESCRIBING:
-            found.setdefault(low, value)
-    return found.get("content-type", ""), found.get("etag", ""), found.get("last-modified", "")
 
 
 def _recorded(ids: Sequence[int]) -> set[int]:

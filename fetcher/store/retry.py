@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import F, Q, Sum
 
 from fetcher.causes import Cause, any_of, parse_causes
+from fetcher.database_errors import is_outage
 from fetcher.engine.config import FetchConfig
-from fetcher.models import PLACES, Lane, Result, Run, Shard
+from fetcher.engine.defects import report_defect
+from fetcher.models import PLACES, Lane, RejectedLine, Result, Run, Shard, Target
 from fetcher.options import RunOptions
-from fetcher.secrets import unseal
+from fetcher.secrets import UnsealError, unseal
 from fetcher.sources import SourceError
+from fetcher.sources.entry import redacted
 from fetcher.store import runs
 from fetcher.store.lanes import PlanLost, Planned, ShardWriter
 from fetcher.store.shards import Secrets, decode_payload
 from fetcher.store.sql import in_batches
+from fetcher.texts import clean_text
 
 WINDOW = 4_000
 """Failed results that one transaction accounts for. All of them are looked at, whatever their cause: a transaction over
@@ -67,7 +71,8 @@ class RetryPlanner:
     """Plans one run that ``create_retry`` made, and goes on from what is committed of it.
 
     A call of ``add_more`` is one transaction: what it took is accepted when it returns. Where it raises a DatabaseError
-    it may be called again: a commit of which only the answer was lost is recognized.
+    it may be called again: a commit of which only the answer was lost is recognized. What the database refuses because
+    of one target is split, and that one is kept as a rejected line.
     """
 
     def __init__(self, run: int, worker: int | None = None, *, split: int = 1) -> None:
@@ -80,7 +85,7 @@ class RetryPlanner:
         self._read = row.read
         self._after: int = (row.source_offset or {}).get("after", 0)
         self._shards = ShardWriter(run, split)
-        self._next: tuple[list[Planned], int, int] | None = None
+        self._parts: list[_Part] = []
         self.accepted: int = Lane.objects.filter(run=run).aggregate(planned=Sum("planned"))["planned"] or 0
         self.duplicates = row.duplicates
         self.rejected = row.rejected
@@ -90,58 +95,92 @@ class RetryPlanner:
 
         Raises PlanLost, SourceError where the other run is gone, UnsealError.
         """
-        if self._next is None:
-            self._next = self._read_more()
-        if self._next is None:
-            if not Run.objects.filter(pk=self._parent).exists():
-                raise SourceError(f"run {self._parent}, whose failures were to be fetched again, was removed meanwhile")
-            return None
-        planned, number, after = self._next
+        if not self._parts:
+            rows = failures(self._parent, self._wanted, after=self._after, limit=WINDOW)
+            if rows:
+                self._parts = [_Part(rows)]
+            elif Run.objects.filter(pk=self._parent).exists():
+                return None
+            else:
+                text = f"run {self._parent}, whose failures were to be fetched again, was removed meanwhile"
+                raise SourceError(text)
+        part = self._parts[-1]
+        number, after = len(part.rows), part.rows[-1]["id"]
         try:
+            # Read outside of the transaction: what another run has recorded does not change.
+            planned = [] if part.refused else _planned(part.rows)
             with transaction.atomic():
                 self._shards.write(planned)
                 # After the lanes, as whoever gives up a lane and ends its run locks them: no deadlock between the two.
-                self._advance(number, after)
+                self._advance(part, after)
         except PlanLost:
             if not self._is_committed(number, after):
                 raise
-        self._next = None
+        except Exception as exc:
+            if is_outage(exc) or isinstance(exc, UnsealError):
+                raise
+            self._parts[-1:] = part.split(exc)
+            return Counter()
+        self._parts.pop()
         self._read += number
         self._after = after
         self.accepted += len(planned)
+        self.rejected += bool(part.refused)
         return Counter(item.host for item in planned)
 
-    def _advance(self, number: int, after: int) -> None:
+    def _advance(self, part: _Part, after: int) -> None:
         ours = Run.objects.filter(pk=self.run, planner=self._worker, read=self._read)
-        if not ours.update(read=F("read") + number, source_offset={"after": after}):
+        refused = bool(part.refused)
+        if not ours.update(
+            read=F("read") + len(part.rows), rejected=F("rejected") + refused, source_offset={"after": after}
+        ):
             raise PlanLost(f"run {self.run} is planned by another worker")
+        if refused:
+            url = Target.objects.values_list("url", flat=True).get(pk=part.rows[0]["target_id"])
+            RejectedLine.objects.create(
+                run_id=self.run,
+                source=f"run {self._parent}",
+                line=part.rows[0]["position"] + 1,
+                value=clean_text(redacted(url)),
+                reason=part.refused,
+            )
 
     def _is_committed(self, number: int, after: int) -> bool:
         row = Run.objects.values("planner", "read", "source_offset").filter(pk=self.run).first()
         return row == {"planner": self._worker, "read": self._read + number, "source_offset": {"after": after}}
 
-    def _read_more(self) -> tuple[list[Planned], int, int] | None:
-        """Return the next targets, how many results they were chosen from, and the last of these.
 
-        Read outside of the transaction: what another run has recorded does not change.
-        """
-        rows = failures(self._parent, self._wanted, after=self._after, limit=WINDOW)
-        if not rows:
-            return None
-        chosen = [row for row in rows if row["wanted"]]
-        retries, secrets = _own({row["id"] for row in chosen})
-        planned = [
-            Planned(
-                row["target_id"],
-                row["target__host"],
-                row["position"],
-                row["label"],
-                row["id"] in retries,
-                secrets.get(row["id"], ()),
-            )
-            for row in chosen
-        ]
-        return planned, len(rows), rows[-1]["id"]
+class _Part(NamedTuple):
+    """Rows of ``failures`` to account for in one transaction, or a single one and why it is ``refused``."""
+
+    rows: list[dict[str, Any]]
+    refused: str = ""
+
+    def split(self, error: Exception) -> list[_Part]:
+        """Return both halves, the first at the end, or a single row as refused. Raises where that failed as well."""
+        middle = len(self.rows) // 2
+        if middle:
+            return [_Part(self.rows[middle:]), _Part(self.rows[:middle])]
+        if self.refused:
+            raise error
+        return [_Part(self.rows, f"it cannot be stored: {report_defect(error, 'planning')}")]
+
+
+def _planned(rows: list[dict[str, Any]]) -> list[Planned]:
+    """Return the targets of those rows that were asked for. Raises UnsealError."""
+    chosen = [row for row in rows if row["wanted"]]
+    retries, secrets = _own({row["id"] for row in chosen})
+    return [
+        Planned(
+            row["target_id"],
+            row["target__host"],
+            row["position"],
+            row["label"],
+            row["id"] in retries,
+            secrets.get(row["id"], ()),
+        )
+        for row in chosen
+    ]
 
 
 def _own(results: set[int]) -> tuple[set[int], dict[int, tuple[str, ...]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from django.db import transaction
@@ -12,6 +13,7 @@ from django.utils import timezone
 from fetcher.engine import types
 from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import WIPED
+from fetcher.engine.defects import report_defect
 from fetcher.models import PLACES, Shard
 from fetcher.secrets import unseal
 from fetcher.store.sql import rows_among
@@ -196,25 +198,40 @@ def load_targets(
     targets = []
     bodies: dict[bytes, bytes] = {}  # often one and the same: kept in memory once
     for slot in slots:
-        _, method, url, host, stored, body, newest = rows[slot.target]
-        headers = _own_headers(stored, slot.secrets) if stored is not None else ()
-        before = previous.get(newest)
-        variant = variant_of(headers)
-        asks = conditional and before is not None and not has_condition(headers)
-        targets.append(
-            types.Target(
-                url=url,
-                host=host,
-                method=method,
-                headers=headers,
-                body=None if body is None else bodies.setdefault(body, body),
-                label=slot.label,
-                retry=slot.retry,
-                validators=validators_for(before, variant) if asks else None,
-                key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
-            )
-        )
+        row = rows[slot.target]
+        try:
+            targets.append(_target(slot, row, previous.get(row[-1]), variant_of, bodies, conditional=conditional))
+        except Exception as exc:  # noqa: BLE001  (what is stored of it costs this target only)
+            place = Place(slot.result, slot.target, slot.lane, slot.position, b"", None)
+            refused = report_defect(exc, "loading the target")
+            targets.append(types.Target(row[2], row[3], label=slot.label, refused=refused, key=place))
     return targets
+
+
+def _target(
+    slot: Slot,
+    row: Sequence[Any],
+    before: Previous | None,
+    variant_of: Callable[[types.Headers], bytes],
+    bodies: dict[bytes, bytes],
+    *,
+    conditional: bool,
+) -> types.Target:
+    _, method, url, host, stored, body, _ = row
+    headers = _own_headers(stored, slot.secrets) if stored is not None else ()
+    variant = variant_of(headers)
+    asks = conditional and before is not None and not has_condition(headers)
+    return types.Target(
+        url=url,
+        host=host,
+        method=method,
+        headers=headers,
+        body=None if body is None else bodies.setdefault(body, body),
+        label=slot.label,
+        retry=slot.retry,
+        validators=validators_for(before, variant) if asks else None,
+        key=Place(slot.result, slot.target, slot.lane, slot.position, variant, before),
+    )
 
 
 def _own_headers(stored: str, secrets: Sequence[str]) -> types.Headers:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, TypeVar
 
 from django.db import connection, models
+from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import QuerySet
 
 from fetcher.store import postgres
@@ -16,6 +18,13 @@ _TOGETHER = 25
 """Rows that SQLite is given in one statement; with a statement for each an insertion takes a tenth longer."""
 _VARIABLES = 999
 """What a statement may have in every build of SQLite."""
+_WIDE = (-(2**63), 2**63 - 1)
+"""The range of a column of 64 bits."""
+
+
+class OutOfRange(ValueError):
+    """A whole number does not fit its column; the text names both and the range."""
+
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -27,11 +36,12 @@ def insert_rows(
     """Insert rows given as tuples in the order of the field names.
 
     Values are what the database driver takes; ``for_database`` prepares those that need it. With ``skip_conflicts`` a
-    row that would violate a unique constraint is left out silently.
+    row that would violate a unique constraint is left out silently. Raises OutOfRange.
     """
     rows = list(rows)
     if not rows:
         return
+    _check_ranges(model, tuple(names), rows)
     table, columns = _table(model), _columns(model, names)
     if connection.vendor == "postgresql":
         insert = postgres.insert_missing if skip_conflicts else postgres.copy_rows
@@ -45,6 +55,30 @@ def insert_rows(
     with connection.cursor() as cursor:
         cursor.executemany(begin + ", ".join([row] * together) + end, values)
         cursor.executemany(begin + row + end, rows[whole:])
+
+
+def _check_ranges(model: type[models.Model], names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+    """Raise OutOfRange for a number that its column cannot hold.
+
+    psycopg's binary COPY wraps such a number silently (65736 becomes 200), and SQLite stores it. Larger numbers than
+    64 bits are refused by both drivers, so only narrower columns are looked at.
+    """
+    for place, name, low, high in _narrow_columns(model, names):
+        values = [row[place] for row in rows if row[place] is not None]
+        if values and not (low <= min(values) and max(values) <= high):
+            raise OutOfRange(f"{model.__name__}.{name} must be between {low} and {high}")
+
+
+@cache
+def _narrow_columns(model: type[models.Model], names: tuple[str, ...]) -> list[tuple[int, str, int, int]]:
+    """Return place, name and range of each field whose column has fewer than 64 bits, in every database alike."""
+    ranges = BaseDatabaseOperations.integer_field_ranges
+    found = []
+    for place, name in enumerate(names):
+        low, high = ranges.get(_field(model, name).get_internal_type(), _WIDE)
+        if high < _WIDE[1]:
+            found.append((place, name, low, high))
+    return found
 
 
 def insert_new(model: type[models.Model], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[Any, int]:

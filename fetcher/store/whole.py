@@ -36,9 +36,10 @@ def save_whole_run(
     moment = datetime.fromtimestamp(began, UTC)
     with transaction.atomic():
         run = runs.create_run(config, RunOptions(conditional=False), source=source)
-        Planner(run, config=config).add(
-            [Entry(source, line, outcome.target) for line, outcome in enumerate(outcomes, 1)]
-        )
+        planner = Planner(run, config=config)
+        planner.add([Entry(source, line, outcome.target) for line, outcome in enumerate(outcomes, 1)])
+        refused = {entry.line for entry in planner.refused}  # positions count what is planned
+        outcomes = [outcome for line, outcome in enumerate(outcomes, 1) if line not in refused]
         lanes = list(Lane.objects.filter(run=run).values_list("id", flat=True))
         opened = [shard for _, shard in shards.open_shards(lanes, after={})]
         slots = [slot for _, found in sorted(shards.open_slots(opened).items()) for slot in found]

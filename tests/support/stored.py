@@ -58,7 +58,8 @@ def record(run: int, outcomes: Iterable[Outcome], **options: Any) -> list[int]:
     worker = leases.register_worker()
     leases.lease_lanes(run, worker)
     try:
-        return Recorder(run, worker, fetcher_settings(), **options).record(list(outcomes))
+        new = Recorder(run, worker, fetcher_settings(), **options).record(list(outcomes))
+        return [one.target.key.result for one in new]  # type: ignore[union-attr]
     finally:
         leases.let_go(worker)
 

@@ -378,4 +378,4 @@ class TestALostLane:
         leases.lease_lanes(run, worker)
         kept, lost = open_targets(run)
         Lane.objects.filter(pk=lost.key.lane).update(worker=None)
-        assert Recorder(run, worker, fetcher_settings()).record([outcome(kept)]) == [kept.key.result]
+        assert Recorder(run, worker, fetcher_settings()).record([outcome(kept)]) == [outcome(kept)]

@@ -77,7 +77,8 @@ class Progressing:
 
     def record(self, **values) -> list[int]:
         outcomes = [outcome(target, **values) for target in self.targets]
-        return Recorder(self.run, self.worker, fetcher_settings()).record(outcomes)
+        new = Recorder(self.run, self.worker, fetcher_settings()).record(outcomes)
+        return [one.target.key.result for one in new]
 
 
 class TestPrunable:
