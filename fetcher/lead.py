@@ -11,7 +11,6 @@ import httpx
 from django.db import DatabaseError, InterfaceError, transaction
 
 from fetcher.conf import connection_options, fetcher_settings
-from fetcher.database_errors import passes
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.control import Control
@@ -249,10 +248,10 @@ class Lead:
     def _saved(self, ids: list[int], tally: Tally) -> None:
         try:  # first: it reads the database and may be repeated, counting must not be
             self._listener.recorded(ids)
-        except Exception as exc:
-            if passes(exc):
-                raise
-            report_defect(exc, "showing what was saved")  # a stream that cannot be written never stops saving
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception as exc:  # noqa: BLE001  (a stream that cannot be written never stops saving)
+            report_defect(exc, "showing what was saved")
         self._progress.saved(tally)
 
     def _end(self) -> RunState:

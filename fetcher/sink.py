@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from fetcher.database_errors import passes
+from django.db import DatabaseError, InterfaceError
+
 from fetcher.disk import DiskWatch
 from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.defects import report_defect
@@ -129,14 +130,14 @@ class Sink:
             self._notify(batch)
 
     def _notify(self, batch: _Batch) -> None:
-        """Say what was saved. A defect there costs nothing that is saved; the database may be waited for."""
+        """Say what was saved. A defect there costs nothing that is saved."""
         try:
             if batch.tally is None:
                 batch.tally = Tally.of(batch.outcomes)
             self._saved([place_of(outcome).result for outcome in batch.outcomes], batch.tally)
-        except Exception as exc:
-            if passes(exc):
-                raise
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception as exc:  # noqa: BLE001  (what is saved is saved)
             report_defect(exc, "showing what was saved")
 
 
