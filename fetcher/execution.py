@@ -59,6 +59,7 @@ class Execution:
         saved: Saved,
         transport: httpx.AsyncBaseTransport | None = None,
         patience: float | None = None,
+        watch: leases.Watch | None = None,
     ) -> None:
         self._run = run
         self._worker = worker
@@ -71,6 +72,7 @@ class Execution:
         self._saved = saved
         self._transport = transport
         self._patience = patience
+        self._watch = watch
         self._feed: LaneFeed | None = None
 
     async def work(self, planning: Callable[[LaneFeed], Coroutine[Any, Any, None]]) -> None:
@@ -120,6 +122,7 @@ class Execution:
             conditional=options.conditional,
             sharers=self._control.share if sliced else lambda count: None,
             patience=self._patience,
+            watch=self._watch,
         )
         recorder = Recorder(
             self._run,

@@ -41,7 +41,7 @@ class LaneFeed:
     Without ``conditional`` no target has validators. ``sharers`` hears how many workers, this one included, share the
     lanes. With ``patience`` the iteration ends when there was nothing to send for so many seconds although lanes are
     left, because others that are alive have them and none is due to this one; without it they are waited for, since a
-    worker may end.
+    worker may end. ``watch`` is what was seen of other workers before.
 
     ``planned`` says that more may have been planned, ``end_of_plan`` that nothing will be; both wake the iteration.
     ``settle`` must be called with every outcome, and ``recorded`` or ``drop`` once it is known what became of it.
@@ -58,6 +58,7 @@ class LaneFeed:
         conditional: bool = True,
         sharers: Callable[[int], None] = lambda count: None,
         patience: float | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._run = run
         self._worker = worker
@@ -69,7 +70,7 @@ class LaneFeed:
         self._per_host = config.per_host
         self._host_delay = config.host_delay
         self._window = config.concurrency * config.look_ahead
-        self._watch = Watch()
+        self._watch = watch or Watch()
         self._lanes: dict[int, Lane] = {}
         self._tried: dict[int, Tried] = {}
         self._put_down: list[tuple[Place, Tried]] = []

@@ -18,10 +18,12 @@ import httpx
 from django.db import DatabaseError, InterfaceError
 
 from fetcher.conf import fetcher_settings
+from fetcher.database_errors import describe, is_outage
 from fetcher.disk import DiskWatch
 from fetcher.dispatch import Dispatcher, DispatchError
 from fetcher.engine.config import ConfigError, check_environment
 from fetcher.engine.control import Control
+from fetcher.engine.defects import report_defect
 from fetcher.engine.runner import Meter
 from fetcher.execution import Execution, background
 from fetcher.feed import LaneFeed
@@ -45,6 +47,8 @@ RELEASE = 0.1
 """Seconds between two looks which lanes can be given up, once nothing new is sent."""
 RESERVE = 60.0
 """Seconds that the queue's bound on a task is above slice and longest attempt: for saving, and for a database away."""
+WATCH = leases.Watch()
+"""This process's: what it has seen of other workers outlasts a slice, which is hardly longer than a watch must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,10 @@ class _Slice:
             )
             await self._writer(cluster.fail, self._run, self._worker, str(exc))
             return Slice(self._run, self._saved, True)
+        except Exception as exc:
+            if not await self._note_failure(exc):
+                raise
+            return Slice(self._run, self._saved, True)
         except BaseException:
             self._writer.hurry()
             with contextlib.suppress(DatabaseError, InterfaceError):  # what came first is what is told
@@ -118,6 +126,21 @@ class _Slice:
         if waits and (self._saved or time.monotonic() - self._began >= IDLE):
             await self._wake()  # otherwise the next one could do nothing either: the sweep has it tried in a while
         return Slice(self._run, self._saved, await self._writer(cluster.is_over, self._run))
+
+    async def _note_failure(self, error: Exception) -> bool:
+        """Note that this slice failed; return whether the run is over for that."""
+        outage = is_outage(error)
+        reason = describe(error) if outage else report_defect(error, "working on a slice")
+        self._writer.hurry()
+        try:
+            ended = await asyncio.shield(
+                self._writer(cluster.note_failed_slice, self._run, self._worker, reason, outage=outage)
+            )
+        except (DatabaseError, InterfaceError):  # what came first is what is told
+            return False
+        if ended:
+            log.error("run %s has failed: %s", self._run, reason)
+        return ended
 
     async def _fetch(self) -> None:
         row = await self._writer(Run.objects.get, pk=self._run)
@@ -138,6 +161,7 @@ class _Slice:
             saved=self._count,
             transport=self._transport,
             patience=IDLE,
+            watch=WATCH,
         )
         try:
             # An attempt that has just begun may take its time; nothing here may come near the queue's own bound.

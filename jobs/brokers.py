@@ -19,7 +19,7 @@ from django_q.conf import Conf
 from django_q.signing import BadSignature, SignedPackage
 
 from fetcher.machine import this_process
-from fetcher.store.leases import database_now
+from fetcher.store.clock import database_now
 from fetcher.texts import first_line
 from jobs.cluster import connect_redis
 from jobs.models import Cluster

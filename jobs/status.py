@@ -20,8 +20,9 @@ from django_q.models import Schedule as Alarm
 from fetcher.machine import is_gone, this_process
 from fetcher.models import Run, Worker
 from fetcher.payloads import run_items, timestamp
+from fetcher.store import trouble
+from fetcher.store.clock import database_now
 from fetcher.store.cluster import UNHEARD
-from fetcher.store.leases import database_now
 from jobs.models import Cluster, Job
 from jobs.queue import QueueItem, read_queue
 from jobs.timers import FIRE, HEARD, SWEEP, name_of
@@ -67,7 +68,10 @@ class WorkerItem(msgspec.Struct, frozen=True):
 
 
 class RunItem(msgspec.Struct, frozen=True):
-    """A run that the cluster has. ``woken_s`` is how long ago it was last told of it."""
+    """A run that the cluster has. ``woken_s`` is how long ago it was last told of it.
+
+    ``trouble`` says in a line what is wrong where slice after slice fails, null where that is not so.
+    """
 
     id: int
     state: str
@@ -77,6 +81,7 @@ class RunItem(msgspec.Struct, frozen=True):
     total: int
     workers: int
     woken_s: float | None
+    trouble: str | None
 
 
 class AlarmItem(msgspec.Struct, frozen=True):
@@ -169,9 +174,9 @@ def _workers(now: datetime) -> Iterator[WorkerItem]:
 def _runs(now: datetime, workers: Iterable[WorkerItem]) -> Iterator[RunItem]:
     staff = Counter(worker.run for worker in workers if worker.sends and worker.lease_s > 0 and not worker.ended)
     of_cluster = Run.objects.of_cluster().order_by("id")[:_SHOWN]
-    woken: dict[int, Any] = dict(of_cluster.values_list("id", "woken_at"))
+    rows: dict[int, Any] = {pk: row for pk, *row in of_cluster.values_list("id", "woken_at", "trouble")}
     for run in run_items(of_cluster):
-        told = woken.get(run.id)
+        told, stored = rows.get(run.id, (None, None))
         yield RunItem(
             id=run.id,
             state=run.state,
@@ -181,6 +186,7 @@ def _runs(now: datetime, workers: Iterable[WorkerItem]) -> Iterator[RunItem]:
             total=run.total,
             workers=staff[run.id],
             woken_s=None if told is None else _since(told, now),
+            trouble=trouble.told_of(stored, run.total - run.pending),
         )
 
 
@@ -210,6 +216,8 @@ def _problems(status: ClusterStatus, now: datetime, late: float) -> Iterator[str
     yield from _late_message(status, late, nobody=nobody)
     yield from _leases(status)
     for run in status.runs:
+        if run.trouble is not None:
+            yield f"run {run.id}: {run.trouble}"
         if run.pending and not run.workers and (run.woken_s or 0) > 3 * UNHEARD.total_seconds():
             yield f"run {run.id} has {run.pending:,} pending: for {run.woken_s:,.0f} s nobody has worked on it"
     for alarm in status.alarms if not new else ():

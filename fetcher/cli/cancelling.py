@@ -8,7 +8,7 @@ from typing import TextIO
 
 from fetcher.cli.lookup import find_run
 from fetcher.cli.text import count
-from fetcher.models import RunState
+from fetcher.models import OVER, RunState
 from fetcher.store import runs
 
 PATIENCE = 10.0
@@ -23,7 +23,7 @@ def cancel_run(stream: TextIO, reference: int | None, *, sleep: Callable[[float]
     """
     found = find_run(reference)
     before = runs.cancel(found.id)
-    if before in runs.OVER:
+    if before in OVER:
         return f"run {found.id} is {before}: there is nothing to cancel"
     left = round(PATIENCE / _LOOK)
     while (working := runs.has_workers(found.id)) and left:

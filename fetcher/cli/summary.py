@@ -18,6 +18,7 @@ from fetcher.engine.types import Status
 from fetcher.models import Result, Run, RunState
 from fetcher.payloads import run_items
 from fetcher.progress import Progress
+from fetcher.store import trouble
 
 _SAMPLES = 5
 _HOSTS = 3
@@ -38,6 +39,8 @@ def print_summary(stream: TextIO, progress: Progress) -> None:
     parts: list[RenderableType] = [_headline(run, state, progress)]
     if run.error:
         parts.append(Text(f"Why it failed: {printable(run.error)}", "red"))
+    elif text := trouble.told_of(run.trouble, progress.done):
+        parts.append(Text(f"What is wrong: {printable(text)}", "red"))
     parts.append(_counts(progress, reasons))
     parts += _section("For example", _samples(reasons))
     parts += _section("Slowest hosts", _hosts(progress))

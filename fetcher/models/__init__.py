@@ -8,6 +8,7 @@ from __future__ import annotations
 from fetcher.models.results import ERROR_KINDS, GOOD, Body, Representation, Result, ResultQuerySet, ResultStatus, Target
 from fetcher.models.runs import (
     LANES,
+    OVER,
     PLACES,
     SHARD_SIZE,
     WAKING,
@@ -29,6 +30,7 @@ __all__ = [
     "ERROR_KINDS",
     "GOOD",
     "LANES",
+    "OVER",
     "PLACES",
     "SHARD_SIZE",
     "WAKING",

@@ -38,6 +38,10 @@ class RunState(models.TextChoices):
     FAILED = "failed"
 
 
+OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
+"""States of runs that nobody goes on with."""
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     """Runs with the state that readers are told: one whose workers are gone is interrupted, whatever its row says."""
 
@@ -91,7 +95,8 @@ class Run(models.Model):
 
     ``inputs`` says what to read (``fetcher.sources.inputs``), ``read`` how many entries of it are accounted for, and
     ``source_offset`` where the last of them stood. ``planner`` is the worker that reads it. ``woken_at`` is when the
-    cluster was last told of it, None for a run that is not the cluster's. ``error`` says why it failed.
+    cluster was last told of it, None for a run that is not the cluster's. ``error`` says why it failed, and ``trouble``
+    what is wrong with its slices (``fetcher.store.trouble``).
     """
 
     state = models.CharField(max_length=16, choices=RunState.choices, default=RunState.PENDING)
@@ -103,6 +108,7 @@ class Run(models.Model):
     planner = models.BigIntegerField(null=True)
     woken_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True, default="")
+    trouble = models.JSONField(null=True)
     options = models.JSONField(default=dict)
     secrets = models.BinaryField(null=True)
     job_id = models.BigIntegerField(null=True)

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
-from fetcher.models import Lane, Run, RunState, Worker, WorkerQuerySet
-from fetcher.store import leases, runs
+from fetcher.models import OVER, Lane, Run, RunState, Worker, WorkerQuerySet
+from fetcher.store import leases, runs, trouble
+from fetcher.store.clock import database_now
 
 UNHEARD = timedelta(seconds=60)
 """After so long without a worker a message is taken for lost."""
@@ -20,7 +20,7 @@ TARGETS_A_WORKER = 1000
 
 def hand_over(run: int) -> None:
     """Give a run to the cluster, or note that the cluster was told of it again. One that is over stays over."""
-    now = timezone.now()
+    now = database_now()
     given = Run.objects.filter(pk=run)
     given.filter(state=RunState.INTERRUPTED).update(state=RunState.PENDING, finished_at=None, woken_at=now)
     given.filter(state__in=(RunState.PENDING, RunState.RUNNING)).update(woken_at=now)
@@ -31,7 +31,7 @@ def begin_planning(run: int, worker: int) -> None:
     row = Run.objects.get(pk=run)
     if row.woken_at is None:  # otherwise it has begun, perhaps
         row.state = RunState.PENDING
-    row.planner, row.finished_at, row.woken_at = worker, None, timezone.now()
+    row.planner, row.finished_at, row.woken_at = worker, None, database_now()
     row.save(update_fields=["state", "planner", "finished_at", "woken_at"])
 
 
@@ -93,7 +93,7 @@ def begin(hint: int, most: int) -> tuple[int, int] | None:
                 if row is None or _staff()[run] >= most:  # somebody was faster
                     continue
                 row.state, row.finished_at = RunState.RUNNING, None
-                row.started_at = row.started_at or timezone.now()
+                row.started_at = row.started_at or database_now()
                 row.save(update_fields=["state", "finished_at", "started_at"])
                 return run, leases.register_worker(run)
     return None
@@ -105,13 +105,14 @@ def end(run: int, worker: int, *, woken: bool) -> bool:
     ``woken``: somebody was already, and may have come and gone.
     """
     leases.let_go(worker)
+    trouble.forget(run)
     row = Run.objects.filter(pk=run).first()
     if row is None:
         return False
     if row.state == RunState.CANCELLED:
         runs.finish(run)
         return False
-    if row.woken_at is None or row.state in runs.OVER:  # somebody else resumed it, or ended it
+    if row.woken_at is None or row.state in OVER:  # somebody else resumed it, or ended it
         return False
     if _ended(run) or not has_free_lanes(run):
         return False
@@ -140,14 +141,35 @@ def fail(run: int, worker: int, error: str) -> None:
     runs.finish(run, failed=True, error=error)
 
 
+def note_failed_slice(run: int, worker: int, reason: str, *, outage: bool) -> bool:
+    """Note that a slice failed, and let go of everything; return whether that ended the run.
+
+    Its lanes count as lost, so that quarantine finds a target that makes slices fail. Where nothing helps and slice
+    after slice fails without a result, the run is ended as failed: it must not keep its job's next runs from beginning.
+    An ``outage`` of the database or a disk that is full ends no run.
+    """
+    if outage:
+        leases.let_go(worker)
+    else:
+        leases.bury(worker)
+    failures = trouble.note(run, reason, outage=outage)
+    if outage or failures < trouble.MOST:
+        return False
+    runs.finish(
+        run, failed=True, error=f"{failures} slices in a row failed without saving a result, the last: {reason}"
+    )
+    return True
+
+
 def sweep() -> list[int]:
     """End the runs of the cluster that are done, and return those for which a worker should be woken.
 
     Nobody works for these, and for a while nobody was told: a worker ended between two steps, a message was lost.
     """
     _end_cancelled()
+    leases.remove_old_workers()
     staff = _staff()
-    now = timezone.now()
+    now = database_now()
     unheard = Run.objects.of_cluster().filter(Q(woken_at__lt=now - UNHEARD) | Q(woken_at__gt=now + UNHEARD))
     return [
         run
@@ -177,7 +199,7 @@ def _staff() -> Counter[int]:
 
 def _alive() -> WorkerQuerySet:
     """Return the workers whose lease goes on. Where to send help may rest on a clock; who holds a lane does not."""
-    return Worker.objects.filter(expires_at__gt=leases.database_now()).exclude(id__in=Worker.objects.ended())
+    return Worker.objects.filter(expires_at__gt=database_now()).exclude(id__in=Worker.objects.ended())
 
 
 def _ended(run: int) -> bool:

@@ -3,7 +3,8 @@
 A lane is taken by one conditional UPDATE of lanes that nobody holds, or whose holder is gone. Whoever's UPDATE counted
 the row has it. Recording checks the same column, so a worker that lost a lane cannot record into it.
 
-A lane is its holder's until somebody else took it, whatever the clock says in between. ``Watch`` tells who is gone.
+A lane is its holder's until another worker of the run finds that holder gone, whatever the clock says in between.
+``Watch`` tells who is gone; the row of a worker that is gone is removed (``bury``).
 """
 
 from __future__ import annotations
@@ -14,23 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
-from django.db.models import (
-    BigIntegerField,
-    Case,
-    DateTimeField,
-    F,
-    IntegerField,
-    Q,
-    QuerySet,
-    SmallIntegerField,
-    Value,
-    When,
-)
-from django.utils import timezone
+from django.db import transaction
+from django.db.models import Case, F, IntegerField, Q, QuerySet, SmallIntegerField, Value, When
 
 from fetcher.machine import this_process
-from fetcher.models import Lane, Worker
+from fetcher.models import OVER, Lane, Worker
+from fetcher.store import trouble
+from fetcher.store.clock import database_now
 from fetcher.store.sql import lock_rows, locked_for_update
 
 LEASE = timedelta(seconds=60)
@@ -41,11 +32,16 @@ SILENCE = 2 / 3
 """The part of a lease without a renewal after which its worker sends nothing: others may be about to take over."""
 OBSERVED = 20.0
 """Seconds for which a lease that is over must have been seen unchanged: longer than a renewal takes to come."""
+GAP = 5.0
+"""Seconds between two looks that count as observed, at most: in between the database may have been away for all."""
 CAREFUL = 3
 """Takeovers without a result after which a lane is fetched one target at a time."""
 STRIKES = 2
 """Processes that may end at one target."""
-_FORGOTTEN = timedelta(days=1)
+_KEPT = timedelta(minutes=10)
+"""How long the row of a worker that did not renew its lease is kept at least; it is put back by a renewal."""
+_REMOVED_AT_ONCE = 100
+"""Rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +78,30 @@ class Watch:
 
     Those whose process has ended, where it was one of this machine; and those that did not renew their lease in time.
     A clock may have been set meanwhile, so the second kind is believed only when this watch has itself seen the same
-    lease for ``OBSERVED`` seconds of a clock that cannot be set (``clock``, monotonic seconds).
+    lease for ``OBSERVED`` seconds of a clock that cannot be set (``clock``, monotonic seconds). Keep one watch for as
+    long as the process lives: what it has seen outlasts a slice.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._looked_at = clock()
         self._seen: dict[int, tuple[datetime, float]] = {}
         self.doubted: list[int] = []
         """Workers whose lease was over at the last look, and that are not believed gone yet."""
 
-    def gone(self, *, but: int) -> list[int]:
-        """Return the ids of workers that are gone; ``but`` is the worker that asks."""
+    def gone(self, *, but: int) -> dict[int, datetime]:
+        """Return the workers that are gone, by id the lease that was seen; ``but`` is the worker that asks."""
         now, moment = database_now(), self._clock()
+        observed, self._looked_at = min(GAP, moment - self._looked_at), moment
         workers = dict(Worker.objects.exclude(pk=but).values_list("id", "expires_at"))
         ended = set(Worker.objects.ended())
         self._seen = {
-            pk: seen if (seen := self._seen.get(pk)) and seen[0] == expires else (expires, moment)
+            pk: (expires, seen[1] + observed) if (seen := self._seen.get(pk)) and seen[0] == expires else (expires, 0.0)
             for pk, expires in workers.items()
         }
         over = [pk for pk, expires in workers.items() if pk not in ended and _is_over(expires, now)]
-        self.doubted = [pk for pk in over if moment - self._seen[pk][1] < OBSERVED]
-        return [*(pk for pk in workers if pk in ended), *(pk for pk in over if pk not in self.doubted)]
+        self.doubted = [pk for pk in over if self._seen[pk][1] < OBSERVED]
+        return {pk: workers[pk] for pk in (*workers.keys() & ended, *over) if pk not in self.doubted}
 
 
 def _is_over(expires: datetime, now: datetime) -> bool:
@@ -110,20 +109,10 @@ def _is_over(expires: datetime, now: datetime) -> bool:
     return not now <= expires <= now + 2 * LEASE
 
 
-def database_now() -> datetime:
-    """Return the time by the clock that all workers of a database share."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT clock_timestamp()")
-            moment: datetime = cursor.fetchone()[0]
-            return moment
-    return timezone.now()
-
-
 def register_worker(run: int | None = None, *, sends: bool = True) -> int:
     """Add a row for this process, which works on a run, and return its id. Without ``sends`` it leases no lane."""
+    remove_old_workers()
     process, now = this_process(), database_now()
-    _forget_old(now)
     worker = Worker.objects.create(
         token=uuid.uuid4(),
         hostname=process.hostname,
@@ -138,16 +127,18 @@ def register_worker(run: int | None = None, *, sends: bool = True) -> int:
     return worker.pk
 
 
-def _forget_old(now: datetime) -> None:
-    """Remove the rows of workers that ended without letting go and from which everything was taken over."""
-    old = Worker.objects.filter(Q(expires_at__lt=now - _FORGOTTEN) | Q(id__in=Worker.objects.ended()))
-    Worker.objects.filter(id__in=list(old.filter(lanes__isnull=True).values_list("id", flat=True))).delete()
+def remove_old_workers() -> None:
+    """Remove the rows of workers that ended without letting go and that hold nothing of a run that goes on."""
+    old = Worker.objects.filter(Q(expires_at__lt=database_now() - _KEPT) | Q(id__in=Worker.objects.ended()))
+    needed = Lane.objects.still_open().filter(worker__isnull=False).exclude(run__state__in=OVER)
+    for pk in old.exclude(id__in=needed.values("worker")).values_list("id", flat=True)[:_REMOVED_AT_ONCE]:
+        let_go(pk)
 
 
 def renew(worker: int, run: int | None = None, *, sends: bool = True) -> None:
     """Renew the lease of every lane that the worker holds.
 
-    A row that was removed, because nothing was heard of the worker for a day, is put back.
+    A row that was removed, because the worker did not renew its lease for a while, is put back.
     """
     now = database_now()
     if Worker.objects.filter(pk=worker).update(expires_at=now + LEASE):
@@ -168,15 +159,17 @@ def hold_lanes(run: int, worker: int, watch: Watch | None = None) -> Holding:
     """
     watch = watch or Watch()
     gone = watch.gone(but=worker)
+    for dead in Worker.objects.of_run(run).filter(id__in=gone).values_list("id", flat=True):
+        bury(dead, gone[dead])
     lanes = Lane.objects.filter(run=run)
     still_open = lanes.still_open()
     mine = still_open.filter(worker=worker).count()
     total = still_open.count()
     fellows = Worker.objects.of_run(run).filter(sends=True).exclude(id__in=[*gone, worker]).count()
     share = -(-total // (1 + fellows))
-    free = still_open.filter(_free(gone))
+    free = still_open.filter(worker=None)
     if mine < share and free.exists():
-        if not Worker.objects.filter(pk=worker).exists():  # forgotten after a day's sleep, or a clock that was set
+        if not Worker.objects.filter(pk=worker).exists():  # removed while it slept, or a clock was set
             renew(worker, run)
         mine += _take(free, worker, share - mine)
     held = lanes.filter(worker=worker).order_by("number", "part")
@@ -205,10 +198,6 @@ def lease_lanes(run: int, worker: int, watch: Watch | None = None) -> list[int]:
     return [lane.id for lane in hold_lanes(run, worker, watch).lanes]
 
 
-def _free(gone: Sequence[int]) -> Q:
-    return Q(worker__isnull=True) | Q(worker__in=gone)
-
-
 def _take(free: QuerySet[Lane], worker: int, count: int) -> int:
     """Take up to ``count`` lanes and return how many there were.
 
@@ -216,25 +205,48 @@ def _take(free: QuerySet[Lane], worker: int, count: int) -> int:
     """
     with transaction.atomic():
         ids = list(locked_for_update(free.order_by("id")).values_list("id", flat=True)[:count])
-        results = F("succeeded") + F("not_modified") + F("failed") + F("skipped")
-        lost = Q(worker__isnull=False)
         # The conditions are asked again of the locked row: what was read before may have changed.
-        return free.filter(id__in=ids).update(
+        return free.filter(id__in=ids).update(worker=worker)
+
+
+def bury(worker: int, expires: datetime | None = None) -> bool:
+    """Remove a worker that is gone and free its lanes, each as one that was lost: its takeovers and strikes count.
+
+    ``expires`` is the lease that was seen: where it was renewed since nothing is done. Returns whether the row was
+    removed by this call. A run of the cluster has it counted as a slice that failed.
+    """
+    with transaction.atomic():
+        # In the order in which planning and recording lock them: no deadlock between the two.
+        lock_rows(Lane, Lane.objects.filter(worker=worker).values_list("id", flat=True))
+        results = F("succeeded") + F("not_modified") + F("failed") + F("skipped")
+        Lane.objects.filter(worker=worker).update(
             takeovers=Case(
-                When(lost & Q(takeovers__gt=0, taken_with=results), then=F("takeovers") + 1),
-                When(lost, then=Value(1)),
-                default=F("takeovers"),
+                When(takeovers__gt=0, taken_with=results, then=F("takeovers") + 1),
+                default=Value(1),
                 output_field=IntegerField(),
             ),
             strikes=Case(
-                When(lost & Q(suspect__isnull=False), then=F("strikes") + 1),
+                When(suspect__isnull=False, then=F("strikes") + 1),
                 default=F("strikes"),
                 output_field=SmallIntegerField(),
             ),
-            taken_with=Case(When(lost, then=results), default=F("taken_with"), output_field=BigIntegerField()),
-            asked_at=Case(When(lost, then=Value(database_now())), default=F("asked_at"), output_field=DateTimeField()),
-            worker=worker,
+            taken_with=results,
+            asked_at=database_now(),
+            worker=None,
         )
+        row = (
+            Worker.objects.filter(pk=worker)
+            if expires is None
+            else Worker.objects.filter(pk=worker, expires_at=expires)
+        )
+        found = row.values_list("run_id", "hostname", "pid").first()
+        if found is None or not row.delete()[0]:
+            transaction.set_rollback(True)
+            return False
+        run, hostname, pid = found
+        if run is not None and expires is not None:
+            trouble.note(run, f"its worker {hostname}:{pid} ended without a word")
+    return True
 
 
 def give_back(worker: int, lanes: Sequence[int], *, asked: Sequence[int] = ()) -> None:

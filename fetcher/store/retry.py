@@ -130,7 +130,7 @@ class RetryPlanner:
 
     def _advance(self, part: _Part, after: int) -> None:
         ours = Run.objects.filter(pk=self.run, planner=self._worker, read=self._read)
-        refused = bool(part.refused)
+        refused = int(bool(part.refused))
         if not ours.update(
             read=F("read") + len(part.rows), rejected=F("rejected") + refused, source_offset={"after": after}
         ):

@@ -11,24 +11,22 @@ from typing import Any, Protocol
 import msgspec
 from django.db import transaction
 from django.db.models import Sum
-from django.utils import timezone
 
 from fetcher.conf import read_value
 from fetcher.engine.client import CONDITIONAL_HEADERS, effective_headers
 from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, resolve_header
 from fetcher.engine.types import Headers
-from fetcher.models import Lane, ResultStatus, Run, RunState, Worker
+from fetcher.models import OVER, Lane, ResultStatus, Run, RunState, Worker
 from fetcher.options import RunOptions
 from fetcher.secrets import derived_key, seal, unseal
 from fetcher.store import leases, waiting
+from fetcher.store.clock import database_now
 from fetcher.store.shards import wipe_secrets
 from fetcher.texts import clean_text
 
 REDACTED = "***"
 _STORED = ("method", "extract", "keep_body", "conditional", "split_hosts")
 _COUNTERS = ("planned", *ResultStatus.values, "bytes")
-OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
-"""States of runs that nobody goes on with."""
 
 
 class Secrets(msgspec.Struct, omit_defaults=True):
@@ -193,7 +191,7 @@ def _value(name: str, value: str) -> str:
 def start(run: int, worker: int | None = None) -> None:
     """Note that fetching has begun, and that the worker reads the source."""
     Run.objects.filter(pk=run, state__in=[RunState.PENDING, RunState.INTERRUPTED]).update(
-        state=RunState.RUNNING, started_at=timezone.now(), finished_at=None, planner=worker
+        state=RunState.RUNNING, started_at=database_now(), finished_at=None, planner=worker
     )
 
 
@@ -207,7 +205,7 @@ def resume(run: int, worker: int) -> None:
         row = Run.objects.select_for_update().get(pk=run)
         if row.state in OVER:
             raise NotResumable(f"run {run} is {row.state}: there is nothing to resume")
-        now = leases.database_now()
+        now = database_now()
         others = Worker.objects.of_run(run).exclude(id__in=[*gone, worker]).filter(expires_at__gt=now)
         if other := others.order_by("-expires_at").first():
             heard = max(0, round((now - other.expires_at + leases.LEASE).total_seconds()))
@@ -219,13 +217,13 @@ def resume(run: int, worker: int) -> None:
             )
         row.state, row.planner, row.finished_at = RunState.RUNNING, worker, None
         row.woken_at = None  # whoever resumes it has it from now on
-        row.started_at = row.started_at or timezone.now()
+        row.started_at = row.started_at or database_now()
         row.save(update_fields=["state", "planner", "finished_at", "started_at", "woken_at"])
 
 
 def planned(run: int) -> None:
     """Note that the whole source was read."""
-    Run.objects.filter(pk=run).update(planned_at=timezone.now(), planner=None)
+    Run.objects.filter(pk=run).update(planned_at=database_now(), planner=None)
 
 
 def finish(
@@ -249,13 +247,13 @@ def finish(
         if worker is not None and row.planner not in (None, worker):
             return state
         row.state = state
-        row.finished_at = timezone.now()
+        row.finished_at = database_now()
         row.planner = row.woken_at = None
         row.error = clean_text(error)
         if state in OVER:
             waiting.forget(run)
-            row.secrets = row.inputs = None
-        row.save(update_fields=["state", "finished_at", "planner", "woken_at", "error", "secrets", "inputs"])
+            row.secrets = row.inputs = row.trouble = None
+        row.save(update_fields=["state", "finished_at", "planner", "woken_at", "error", "secrets", "inputs", "trouble"])
     return state
 
 
@@ -270,7 +268,7 @@ def cancel(run: int) -> RunState:
         before = RunState(row.state)
         if before in OVER:
             return before
-        row.state, row.finished_at, row.woken_at = RunState.CANCELLED, timezone.now(), None
+        row.state, row.finished_at, row.woken_at = RunState.CANCELLED, database_now(), None
         row.save(update_fields=["state", "finished_at", "woken_at"])
     finish(run)
     return before
