@@ -93,7 +93,8 @@ class Progress:
     ``earlier`` are results that a run which is resumed had before. ``processes`` are the ids of the other processes
     that work for this one, by their numbers, as ``elsewhere`` is what they do. ``workers`` is how many of the cluster's
     are on the run, None for one that is fetched here. ``known`` says whether retries and unchanged bytes are: they are
-    not among a run's counters. ``through`` names the library that sends requests here.
+    not among a run's counters. ``clocked`` says whether it is known when the run began. ``through`` names the library
+    that sends requests here.
     """
 
     run: int = 0
@@ -112,6 +113,7 @@ class Progress:
     work: RemainingWork | None = None
     workers: int | None = None
     known: bool = True
+    clocked: bool = True
     through: str = ""
     _best_rate: float = 0.0
     _window: tuple[float, int] = (0.0, 0)
@@ -144,8 +146,8 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Results saved in each second since the beginning."""
-        return (self.done - self.earlier) / self.elapsed if self.elapsed > 0 else 0.0
+        """Results saved in each second since the beginning; 0 where it is not known how long that is."""
+        return (self.done - self.earlier) / self.elapsed if self.clocked and self.elapsed > 0 else 0.0
 
     @property
     def eta(self) -> float | None:

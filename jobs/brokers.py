@@ -12,7 +12,9 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
+from django.db.models.functions import Now
+from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.brokers.redis_broker import Redis
 from django_q.conf import Conf
@@ -67,7 +69,48 @@ class Seen:
 
 
 class OrmBroker(Seen, ORM):  # type: ignore[misc]
-    """The queue in the database."""
+    """The queue in the database, whose clock says which messages are due.
+
+    django-q2 goes by each machine's own: one that is an hour behind would see no message for an hour, and one that is
+    ahead would take those that others are working on.
+    """
+
+    def timeout(self, task: Any) -> Any:
+        """Return when a message that is taken now counts as lost."""
+        return _queue_now() + timedelta(seconds=Conf.RETRY)
+
+    def queue_size(self) -> int:
+        """Count the messages that nobody has taken."""
+        count: int = self._messages().filter(lock__lte=_queue_now()).count()
+        return count
+
+    def lock_size(self) -> int:
+        """Count the messages that are being worked on."""
+        count: int = self._messages().filter(lock__gt=_queue_now()).count()
+        return count
+
+    def enqueue(self, task: str) -> int:
+        """Add a message and return its id."""
+        key = self.list_key or Conf.CLUSTER_NAME
+        pk: int = self.get_connection().create(key=key, payload=task, lock=_queue_now()).pk
+        return pk
+
+    def dequeue(self) -> list[tuple[int, str]] | None:
+        """Take some messages; None, after a moment, where there are none."""
+        due = list(self._messages().filter(lock__lt=_queue_now())[: Conf.BULK])
+        if not due:
+            time.sleep(Conf.POLL)
+            return None
+        # The condition once more: another cluster may have taken it meanwhile.
+        ours = self.get_connection()
+        return [
+            (message.pk, message.payload)
+            for message in due
+            if ours.filter(pk=message.pk, lock=message.lock).update(lock=self.timeout(message))
+        ]
+
+    def _messages(self) -> Any:
+        return self.get_connection().filter(key=self.list_key)
 
 
 class RedisBroker(Seen, Redis):  # type: ignore[misc]
@@ -79,12 +122,29 @@ class RedisBroker(Seen, Redis):  # type: ignore[misc]
         return Redis.get_connection(list_key) if Conf.DJANGO_REDIS else connect_redis(SILENCE)
 
 
+def _queue_now() -> Any:
+    """Return the time by the clock of the queue's database, as an expression; SQLite has the machine's."""
+    return Now() if connections[Conf.ORM].vendor == "postgresql" else timezone.now()
+
+
+def clock_skew() -> float:
+    """Return by how many seconds this machine's clock is ahead of the database's, below nought where it is behind."""
+    before = timezone.now()
+    now = database_now()
+    # The answer was given somewhere in between: what that leaves unknown is no skew.
+    after = timezone.now()
+    if before <= now <= after:
+        return 0.0
+    return (before - now if now < before else after - now).total_seconds()
+
+
 def _save(stat: Any, *, stopping: bool) -> None:
     now, process = database_now(), this_process()
     changes = {
         "workers": len(stat.workers),
         "replaced": stat.reincarnations,
         "stopping": stopping,
+        "skew": clock_skew(),
         "seen_at": now,
     }
     _, new = Cluster.objects.update_or_create(

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import DatabaseError, InterfaceError, transaction
-from django.utils import timezone
 
 from fetcher.database_errors import describe, passes
 from fetcher.disk import DiskNearlyFull
@@ -24,6 +23,7 @@ from fetcher.models import Run
 from fetcher.options import RunOptions
 from fetcher.queueing import queue_prepared
 from fetcher.secrets import UnsealError
+from fetcher.store.clock import database_now
 from fetcher.store.runs import load_config, load_options
 from fetcher.texts import first_line
 from jobs import store, timers
@@ -58,7 +58,7 @@ def fire_job(job: int, intended: str, now: datetime | None = None) -> str:
 
     Where the database went away in between nothing is decided, and the sweep has the same alarm go off again.
     """
-    moment, now = datetime.fromisoformat(intended), now or timezone.now()
+    moment, now = datetime.fromisoformat(intended), now or database_now()
     row = Job.objects.filter(pk=job).first()
     if row is None:
         timers.remove_alarm(job)
@@ -155,7 +155,7 @@ def begin_waiting(job: int | None = None) -> int:
     """
     waiting = Firing.objects.filter(state=FiringState.WAITING).order_by("intended_at")
     if job is None:
-        busy = Run.objects.alive(timezone.now()).filter(job_id__isnull=False).values("job_id")
+        busy = Run.objects.alive(database_now()).filter(job_id__isnull=False).values("job_id")
         waiting = waiting.exclude(job_id__in=busy)
     else:
         waiting = waiting.filter(job_id=job)
@@ -186,7 +186,7 @@ def _note(job: Job, moment: datetime, state: FiringState, *, run: int | None = N
 
     Only the newest one of a job waits, and none for which a later one ran: what is due twice is fetched once.
     """
-    values = {"state": state, "run": run, "reason": reason, "at": timezone.now()}
+    values = {"state": state, "run": run, "reason": reason, "at": database_now()}
     waiting = Firing.objects.filter(job=job, state=FiringState.WAITING)
     with transaction.atomic():
         noted = bool(waiting.filter(intended_at=moment).update(**values))

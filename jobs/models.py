@@ -172,7 +172,8 @@ class Cluster(models.Model):
     """A running ``qcluster``, as its guard tells every few seconds (``jobs.brokers``).
 
     ``hostname``, ``boot_id``, ``pid`` and ``process_started`` are the guard's, as ``fetcher.machine`` has them;
-    ``main_pid`` is the process that takes SIGTERM. ``replaced`` counts workers that ended and were replaced.
+    ``main_pid`` is the process that takes SIGTERM. ``replaced`` counts workers that ended and were replaced. ``skew``
+    is by how many seconds its machine's clock is ahead of the database's.
     """
 
     token = models.UUIDField(unique=True)
@@ -184,6 +185,7 @@ class Cluster(models.Model):
     workers = models.IntegerField(default=0)
     replaced = models.IntegerField(default=0)
     stopping = models.BooleanField(default=False)
+    skew = models.FloatField(default=0.0)
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
 

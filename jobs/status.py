@@ -23,6 +23,7 @@ from fetcher.payloads import run_items, timestamp
 from fetcher.store import trouble
 from fetcher.store.clock import database_now
 from fetcher.store.cluster import UNHEARD
+from jobs.brokers import clock_skew
 from jobs.models import Cluster, Job
 from jobs.queue import QueueItem, read_queue
 from jobs.timers import FIRE, HEARD, SWEEP, name_of
@@ -31,6 +32,8 @@ LATE = 120.0
 """Seconds that a message may wait: longer than a slice and an attempt at its end take."""
 UNSEEN = timedelta(seconds=60)
 """After so long without a word a cluster counts as lost."""
+SKEW = 10.0
+"""Seconds by which a machine's clock may differ from the database's."""
 _AWAY = 600
 """Seconds for which a cluster that was lost is told of as something that may need a hand."""
 _SHOWN = 50
@@ -40,6 +43,7 @@ class ClusterItem(msgspec.Struct, frozen=True):
     """A ``qcluster``. ``state`` is working, stopping or lost; ``pid`` takes SIGTERM.
 
     ``seen_s`` is how long ago it told of itself. ``replaced`` counts worker processes that ended and were replaced.
+    ``skew_s`` is by how many seconds its machine's clock is ahead of the database's.
     """
 
     machine: str
@@ -49,6 +53,7 @@ class ClusterItem(msgspec.Struct, frozen=True):
     replaced: int
     started_at: str
     seen_s: float
+    skew_s: float
 
 
 class WorkerItem(msgspec.Struct, frozen=True):
@@ -149,6 +154,7 @@ def _clusters(now: datetime) -> Iterator[ClusterItem]:
             replaced=row.replaced,
             started_at=timestamp(row.started_at),
             seen_s=_since(row.seen_at, now),
+            skew_s=round(row.skew, 1),
         )
 
 
@@ -213,6 +219,7 @@ def _problems(status: ClusterStatus, now: datetime, late: float) -> Iterator[str
     elif not new:
         yield from _late_sweep(now)
     yield from _lost(status)
+    yield from _skewed(status)
     yield from _late_message(status, late, nobody=nobody)
     yield from _leases(status)
     for run in status.runs:
@@ -261,6 +268,19 @@ def _lost(status: ClusterStatus) -> Iterator[str]:
                 f"cluster {cluster.machine}:{cluster.pid} ended without saying so; it was last seen "
                 f"{cluster.seen_s:,.0f} s ago"
             )
+
+
+def _skewed(status: ClusterStatus) -> Iterator[str]:
+    off = {cluster.machine: cluster.skew_s for cluster in status.working if abs(cluster.skew_s) > SKEW}
+    here = clock_skew()
+    if abs(here) > SKEW:
+        off.setdefault(this_process().hostname, here)
+    for machine, seconds in off.items():
+        direction = "ahead of" if seconds > 0 else "behind"
+        yield (
+            f"the clock of {machine} is {abs(seconds):,.0f} s {direction} the database's: its schedules go off at the "
+            "wrong time; set it, and keep it right with NTP"
+        )
 
 
 def _late_sweep(now: datetime) -> Iterator[str]:

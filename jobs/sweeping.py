@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError
 from django.db.models import Count, F, Min
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 from django_q.models import Task
 
 from fetcher.dispatch import DispatchError, dispatcher
 from fetcher.models import Run
 from fetcher.slices import wake_lost
+from fetcher.store.clock import database_now
 from jobs import firing, timers
 from jobs.models import Firing, FiringState, Job
 from jobs.running import prune_job
@@ -35,7 +35,7 @@ _TASKS = ("jobs.tasks.work", timers.FIRE, timers.SWEEP)
 
 def sweep_all() -> int:
     """Wake what was lost, prune what it is the turn of, and return how much was woken."""
-    now = timezone.now()
+    now = database_now()
     timers.ensure_sweep()
     found = _wake_runs() + firing.begin_waiting() + timers.mend_alarms(now)
     _prune(now)

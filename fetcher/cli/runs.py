@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from django.db.models import Avg, Count, F, Max, Min, QuerySet, Sum
-from django.utils import timezone
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -23,6 +22,7 @@ from fetcher.engine.config import FetchConfig
 from fetcher.models import PLACES, RejectedLine, Result, ResultStatus, RunState, Shard
 from fetcher.payloads import RunItem
 from fetcher.progress import HostTimes, Progress
+from fetcher.store.clock import database_now
 from fetcher.store.runs import dump_options
 
 OVER = (RunState.COMPLETED, RunState.INTERRUPTED, RunState.CANCELLED, RunState.FAILED)
@@ -68,9 +68,11 @@ def print_run(stream: TextIO, run: RunItem) -> None:
 
 def stored_progress(run: RunItem) -> Progress:
     """Return a run's stored figures in the form that its own process counts in."""
+    seconds = _seconds(run) or _until_last_result(run)
     progress = Progress(
         run=run.id,
-        began=time.monotonic() - (_seconds(run) or _until_last_result(run) or 0.0),
+        began=time.monotonic() - (seconds or 0.0),
+        clocked=bool(seconds),
         accepted=run.total,
         duplicates=run.duplicates,
         rejected=run.rejected,
@@ -102,11 +104,11 @@ def complete(progress: Progress) -> None:
 
 
 def _until_last_result(run: RunItem) -> float | None:
-    """Return about how long a run went on that could not say when it ended."""
+    """Return about how long a run went on that could not say when it ended; None where clocks contradict each other."""
     ids = Result.objects.filter(id__lt=(_last_shard(run.id) + 1) * PLACES, run=run.id).order_by("-id")
     last = ids.values_list("started_at", flat=True).first() if run.started_at and run.pending < run.total else None
     started = None if run.started_at is None else datetime.fromisoformat(run.started_at)
-    return None if last is None or started is None else max(0.0, (last - started).total_seconds())
+    return None if last is None or started is None or last < started else (last - started).total_seconds()
 
 
 def _last_shard(run: int) -> int:
@@ -207,7 +209,7 @@ def _seconds(run: RunItem) -> float | None:
     if run.finished_at is not None:
         end = datetime.fromisoformat(run.finished_at)
     elif run.state == RunState.RUNNING:
-        end = timezone.now()
+        end = database_now()
     return None if end is None else max(0.0, (end - datetime.fromisoformat(run.started_at)).total_seconds())
 
 

@@ -136,8 +136,10 @@ def _headline(run: Run, state: str, progress: Progress) -> Text:
     facts = [count(progress.accepted, "target")]
     if progress.done:
         through = f" through {progress.through}" if progress.through else ""
-        facts += [f"{progress.rate:,.1f}/s", f"{size(progress.bytes)} received{through}"]
-    return text.append(f" {state} in {duration(progress.elapsed)}: {', '.join(facts)}", style="not bold")
+        facts += [f"{progress.rate:,.1f}/s"] if progress.clocked else []
+        facts += [f"{size(progress.bytes)} received{through}"]
+    took = f" in {duration(progress.elapsed)}" if progress.clocked else ""
+    return text.append(f" {state}{took}: {', '.join(facts)}", style="not bold")
 
 
 def _counts(progress: Progress, reasons: Sequence[Reason]) -> Table:

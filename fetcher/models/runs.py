@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from django.db import models
+from django.db import connection, models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from fetcher.machine import is_gone, this_process
@@ -47,7 +48,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def with_shown_state(self) -> RunQuerySet:
         """Add ``shown_state``. Nothing is written: a worker that only slept may come back."""
-        dead = models.Q(state=RunState.RUNNING) & ~_attended(timezone.now())
+        dead = models.Q(state=RunState.RUNNING) & ~_attended(_now())
         return self.annotate(
             shown_state=models.Case(
                 models.When(dead, then=models.Value(RunState.INTERRUPTED.value)),
@@ -59,9 +60,9 @@ class RunQuerySet(models.QuerySet["Run"]):
     def in_state(self, state: str) -> RunQuerySet:
         """Return the runs whose shown state is this one."""
         if state == RunState.RUNNING:
-            return self.filter(_attended(timezone.now()), state=RunState.RUNNING)
+            return self.filter(_attended(_now()), state=RunState.RUNNING)
         if state == RunState.INTERRUPTED:
-            dead = models.Q(state=RunState.RUNNING) & ~_attended(timezone.now())
+            dead = models.Q(state=RunState.RUNNING) & ~_attended(_now())
             return self.filter(models.Q(state=state) | dead)
         return self.filter(state=state)
 
@@ -74,16 +75,21 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(_of_cluster())
 
 
+def _now() -> datetime | Now:
+    """Return the database's time, as an expression where a query of its own would be needed; SQLite has ours."""
+    return Now() if connection.vendor == "postgresql" else timezone.now()
+
+
 def _of_cluster() -> models.Q:
     return models.Q(woken_at__isnull=False, state__in=(RunState.PENDING, RunState.RUNNING))
 
 
-def _attended(moment: datetime) -> models.Q:
+def _attended(moment: datetime | Now) -> models.Q:
     """Whether somebody works for a run, or was just told to."""
     return _held(moment) | models.Q(woken_at__gt=moment - WAKING)
 
 
-def _held(moment: datetime) -> models.Q:
+def _held(moment: datetime | Now) -> models.Q:
     """Whether a worker works for a run: it holds a lane, or it was started for the run and waits for one."""
     alive = Worker.objects.filter(expires_at__gt=moment).exclude(id__in=Worker.objects.ended())
     holding = Lane.objects.filter(run=models.OuterRef("pk"), worker__in=alive)

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Run
 from fetcher.options import RunOptions
 from fetcher.store import runs
+from fetcher.store.clock import database_now
 
 # Fields without a default in the database are named; the counters of a lane that has no result are all 0.
 _LANES = """
@@ -54,5 +54,5 @@ def create_prepared(
         with connection.cursor() as cursor:
             cursor.execute(_LANES.format(source=rows), [run, *parameters])
             cursor.execute(_SHARDS.format(source=rows), [*parameters, run])
-        Run.objects.filter(pk=run).update(planned_at=timezone.now())
+        Run.objects.filter(pk=run).update(planned_at=database_now())
     return run

@@ -28,7 +28,6 @@ from django.core.files.storage import Storage, storages
 from django.db import connection, transaction
 from django.db.models import Exists, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 
 from fetcher.conf import fetcher_settings
 from fetcher.models import (
@@ -46,6 +45,7 @@ from fetcher.models import (
 )
 from fetcher.store import waiting
 from fetcher.store.bodies import FOLDER
+from fetcher.store.clock import database_now
 from fetcher.store.sql import delete_rows, in_batches, lock_name, lock_rows
 
 GRACE = timedelta(hours=1)
@@ -81,7 +81,7 @@ def prunable(
     ``keep`` spares that many of the newest, ``before`` those that ended (or, unknown, began) at that time or later; a
     run goes only where both agree. Pending runs and those in progress are neither counted nor returned.
     """
-    over = _over(now or timezone.now()).annotate(ended=Coalesce("finished_at", "started_at", "created_at"))
+    over = _over(now or database_now()).annotate(ended=Coalesce("finished_at", "started_at", "created_at"))
     if job is not None:
         over = over.filter(job_id=job)
     # One query: a run that ends meanwhile would be too new to be among the newest, and old enough to go.
@@ -161,7 +161,7 @@ def free_bytes() -> int | None:
 
 def in_progress(now: datetime | None = None) -> bool:
     """Whether any run is in progress, or silent for less than GRACE."""
-    return Run.objects.alive((now or timezone.now()) - GRACE).exists()
+    return Run.objects.alive((now or database_now()) - GRACE).exists()
 
 
 def vacuum() -> None:
@@ -186,7 +186,7 @@ def _close(run: int) -> bool:
     """Take a run out of its workers' hands; False where it is in progress."""
     with transaction.atomic():
         row = Run.objects.select_for_update().filter(pk=run).first()
-        if row is None or not _over(timezone.now()).filter(pk=run).exists():
+        if row is None or not _over(database_now()).filter(pk=run).exists():
             return False
         # A worker that wakes up after all finds that it lost its lanes, and records nothing.
         Lane.objects.filter(run=run, worker__isnull=False).update(worker=None)
@@ -224,7 +224,7 @@ def _hold_runs() -> None:
 
 def _held(run: int, results: QuerySet[Result]) -> list[int]:
     """Return the ids of good results that a run in progress may have read, and whose representation nobody shares."""
-    oldest = Run.objects.alive(timezone.now() - GRACE).aggregate(began=Min("started_at"))["began"]
+    oldest = Run.objects.alive(database_now() - GRACE).aggregate(began=Min("started_at"))["began"]
     if oldest is None:
         return []
     newer = Result.objects.filter(

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.utils import timezone
 
 from fetcher.engine import types
 from fetcher.engine.client import CONDITIONAL_HEADERS
@@ -16,6 +15,7 @@ from fetcher.engine.config import WIPED
 from fetcher.engine.defects import report_defect
 from fetcher.models import PLACES, Shard
 from fetcher.secrets import unseal
+from fetcher.store.clock import database_now
 from fetcher.store.sql import rows_among
 
 Secrets = dict[int, tuple[str, ...]]
@@ -166,7 +166,7 @@ def _slots(shard: int, lane: int, payload: Payload) -> list[Slot]:
 
 def mark_done(ids: Sequence[int]) -> None:
     """Note that every target of these shards has its result."""
-    Shard.objects.filter(id__in=ids).update(done_at=timezone.now())
+    Shard.objects.filter(id__in=ids).update(done_at=database_now())
 
 
 def wipe_secrets(run: int) -> None:

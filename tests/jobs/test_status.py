@@ -14,7 +14,7 @@ from django_q.tasks import async_task
 
 from fetcher.machine import this_process
 from fetcher.models import Lane, Run, RunState, Worker
-from fetcher.store import cluster, leases
+from fetcher.store import cluster, leases, trouble
 from jobs import timers
 from jobs.models import Cluster
 from jobs.schedules import Kind, Schedule
@@ -99,6 +99,31 @@ class TestHealthy:
 
 
 class TestProblem:
+    def test_a_run_whose_slices_fail_one_after_the_other(self, healthy, monkeypatch):
+        monkeypatch.setattr(trouble, "_TOGETHER", timedelta())
+        run = plan("http://a/1")
+        cluster.hand_over(run)
+        trouble.note(run, "RuntimeError while working on a slice")
+        assert problems() == []
+        trouble.note(run, "RuntimeError while working on a slice")
+        (line,) = problems()
+        assert line.startswith(
+            f"run {run}: 2 slices in a row failed without saving a result, the last 0 s ago: RuntimeE"
+        )
+        assert line.endswith("; after 8 of them the run ends as failed")
+
+    @pytest.mark.parametrize(
+        ("skew", "said"),
+        [
+            (3600.4, "the clock of other is 3,600 s ahead of the database's: its schedules go off at the wrong time"),
+            (-95.0, "the clock of other is 95 s behind the database's: its schedules go off at the wrong time"),
+            (-9.0, None),
+        ],
+    )
+    def test_a_machine_s_clock(self, healthy, skew, said):
+        Cluster.objects.update(skew=skew)
+        assert [line.partition(";")[0] for line in problems()] == ([] if said is None else [said])
+
     def test_no_cluster(self):
         assert problems() == ["no cluster works; start one with: manage.py qcluster"]
 

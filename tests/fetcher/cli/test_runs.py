@@ -57,6 +57,16 @@ class TestShow:
         print_run(out, item(run))
         assert "… and 5 more" in out.getvalue()
 
+    def test_claims_no_rate_where_the_clocks_contradict_each_other(self):
+        """The run began by one clock, its results by another that is an hour behind."""
+        run = make_run(state="interrupted", started_at=NOON + timedelta(hours=1), finished_at=None)
+        make_result(run)
+        out = io.StringIO()
+        print_run(out, item(run))
+        headline = out.getvalue().splitlines()[0]
+        assert "/s" not in headline
+        assert " interrupted: 1 target, " in headline
+
     def test_compares_hosts(self):
         run = finished()
         make_result(run, "https://slow.example/", elapsed_us=2_000_000)
