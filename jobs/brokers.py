@@ -12,8 +12,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection, connections
-from django.db.models.functions import Now
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 from django.utils import timezone
 from django_q.brokers.orm import ORM
 from django_q.brokers.redis_broker import Redis
@@ -21,7 +20,7 @@ from django_q.conf import Conf
 from django_q.signing import BadSignature, SignedPackage
 
 from fetcher.machine import this_process
-from fetcher.store.clock import database_now
+from fetcher.models.clock import database_now, database_time
 from fetcher.texts import first_line
 from jobs.cluster import connect_redis
 from jobs.models import Cluster
@@ -123,8 +122,8 @@ class RedisBroker(Seen, Redis):  # type: ignore[misc]
 
 
 def _queue_now() -> Any:
-    """Return the time by the clock of the queue's database, as an expression; SQLite has the machine's."""
-    return Now() if connections[Conf.ORM].vendor == "postgresql" else timezone.now()
+    """Return the time by the clock of the queue's database, for use in a query."""
+    return database_time(Conf.ORM)
 
 
 def clock_skew() -> float:

@@ -20,10 +20,10 @@ from fetcher.dispatch import DispatchError, dispatcher
 from fetcher.engine.config import ConfigError, FetchConfig, check_environment
 from fetcher.listener import Listener
 from fetcher.models import Run
+from fetcher.models.clock import database_now
 from fetcher.options import RunOptions
 from fetcher.queueing import queue_prepared
 from fetcher.secrets import UnsealError
-from fetcher.store.clock import database_now
 from fetcher.store.runs import load_config, load_options
 from fetcher.texts import first_line
 from jobs import store, timers
@@ -155,7 +155,7 @@ def begin_waiting(job: int | None = None) -> int:
     """
     waiting = Firing.objects.filter(state=FiringState.WAITING).order_by("intended_at")
     if job is None:
-        busy = Run.objects.alive(database_now()).filter(job_id__isnull=False).values("job_id")
+        busy = Run.objects.alive().filter(job_id__isnull=False).values("job_id")
         waiting = waiting.exclude(job_id__in=busy)
     else:
         waiting = waiting.filter(job_id=job)

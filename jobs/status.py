@@ -19,9 +19,9 @@ from django_q.models import Schedule as Alarm
 
 from fetcher.machine import is_gone, this_process
 from fetcher.models import Run, Worker
+from fetcher.models.clock import database_now
 from fetcher.payloads import run_items, timestamp
 from fetcher.store import trouble
-from fetcher.store.clock import database_now
 from fetcher.store.cluster import UNHEARD
 from jobs.brokers import clock_skew
 from jobs.models import Cluster, Job

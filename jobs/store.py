@@ -13,7 +13,6 @@ from django.utils import timezone
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Run
 from fetcher.options import RunOptions
-from fetcher.store.clock import database_now
 from fetcher.store.prepared import create_prepared
 from fetcher.store.runs import dump_options, dump_secrets
 from jobs import lists, timers
@@ -130,7 +129,7 @@ def remove_job(name: str) -> None:
 
 def busy_with(job: Job) -> int | None:
     """Return the newest run of a job that is in progress, None where there is none."""
-    runs = Run.objects.alive(database_now()).filter(job_name=job.name, job_id=job.pk)
+    runs = Run.objects.alive().filter(job_name=job.name, job_id=job.pk)
     return runs.order_by("-id").values_list("id", flat=True).first()
 
 

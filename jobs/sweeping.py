@@ -14,8 +14,8 @@ from django_q.models import Task
 
 from fetcher.dispatch import DispatchError, dispatcher
 from fetcher.models import Run
+from fetcher.models.clock import database_now
 from fetcher.slices import wake_lost
-from fetcher.store.clock import database_now
 from jobs import firing, timers
 from jobs.models import Firing, FiringState, Job
 from jobs.running import prune_job

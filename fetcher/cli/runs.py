@@ -20,9 +20,9 @@ from fetcher.cli.summary import print_parts, print_summary
 from fetcher.cli.text import count, duration, printable
 from fetcher.engine.config import FetchConfig
 from fetcher.models import PLACES, RejectedLine, Result, ResultStatus, RunState, Shard
+from fetcher.models.clock import database_now
 from fetcher.payloads import RunItem
 from fetcher.progress import HostTimes, Progress
-from fetcher.store.clock import database_now
 from fetcher.store.runs import dump_options
 
 OVER = (RunState.COMPLETED, RunState.INTERRUPTED, RunState.CANCELLED, RunState.FAILED)

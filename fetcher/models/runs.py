@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from django.db import connection, models
+from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from fetcher.machine import is_gone, this_process
+from fetcher.models.clock import database_time
 
 PLACES = 1024
 """Result ids in each shard's range: ``result.id = shard.id * PLACES + place``."""
@@ -48,7 +49,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def with_shown_state(self) -> RunQuerySet:
         """Add ``shown_state``. Nothing is written: a worker that only slept may come back."""
-        dead = models.Q(state=RunState.RUNNING) & ~_attended(_now())
+        dead = models.Q(state=RunState.RUNNING) & ~_attended(database_time())
         return self.annotate(
             shown_state=models.Case(
                 models.When(dead, then=models.Value(RunState.INTERRUPTED.value)),
@@ -60,24 +61,19 @@ class RunQuerySet(models.QuerySet["Run"]):
     def in_state(self, state: str) -> RunQuerySet:
         """Return the runs whose shown state is this one."""
         if state == RunState.RUNNING:
-            return self.filter(_attended(_now()), state=RunState.RUNNING)
+            return self.filter(_attended(database_time()), state=RunState.RUNNING)
         if state == RunState.INTERRUPTED:
-            dead = models.Q(state=RunState.RUNNING) & ~_attended(_now())
+            dead = models.Q(state=RunState.RUNNING) & ~_attended(database_time())
             return self.filter(models.Q(state=state) | dead)
         return self.filter(state=state)
 
-    def alive(self, moment: datetime) -> RunQuerySet:
-        """Return the runs that go on: a worker's lease of theirs goes beyond a moment, or the cluster has them."""
-        return self.filter(models.Q(_held(moment), state=RunState.RUNNING) | _of_cluster())
+    def alive(self, moment: datetime | None = None) -> RunQuerySet:
+        """Return the runs that go on: a worker's lease goes beyond a moment (None: now), or the cluster has them."""
+        return self.filter(models.Q(_held(moment or database_time()), state=RunState.RUNNING) | _of_cluster())
 
     def of_cluster(self) -> RunQuerySet:
         """Return the runs that the cluster has and that are not over."""
         return self.filter(_of_cluster())
-
-
-def _now() -> datetime | Now:
-    """Return the database's time, as an expression where a query of its own would be needed; SQLite has ours."""
-    return Now() if connection.vendor == "postgresql" else timezone.now()
 
 
 def _of_cluster() -> models.Q:

@@ -9,8 +9,8 @@ from django.db import transaction
 from django.db.models import Q
 
 from fetcher.models import OVER, Lane, Run, RunState, Worker, WorkerQuerySet
+from fetcher.models.clock import database_now, database_time
 from fetcher.store import leases, runs, trouble
-from fetcher.store.clock import database_now
 
 UNHEARD = timedelta(seconds=60)
 """After so long without a worker a message is taken for lost."""
@@ -169,7 +169,7 @@ def sweep() -> list[int]:
     _end_cancelled()
     leases.remove_old_workers()
     staff = _staff()
-    now = database_now()
+    now = database_time()
     unheard = Run.objects.of_cluster().filter(Q(woken_at__lt=now - UNHEARD) | Q(woken_at__gt=now + UNHEARD))
     return [
         run
@@ -199,7 +199,7 @@ def _staff() -> Counter[int]:
 
 def _alive() -> WorkerQuerySet:
     """Return the workers whose lease goes on. Where to send help may rest on a clock; who holds a lane does not."""
-    return Worker.objects.filter(expires_at__gt=database_now()).exclude(id__in=Worker.objects.ended())
+    return Worker.objects.filter(expires_at__gt=database_time()).exclude(id__in=Worker.objects.ended())
 
 
 def _ended(run: int) -> bool:

@@ -20,8 +20,8 @@ from django.db.models import Case, F, IntegerField, Q, QuerySet, SmallIntegerFie
 
 from fetcher.machine import this_process
 from fetcher.models import OVER, Lane, Worker
+from fetcher.models.clock import database_now, database_time
 from fetcher.store import trouble
-from fetcher.store.clock import database_now
 from fetcher.store.sql import lock_rows, locked_for_update
 
 LEASE = timedelta(seconds=60)
@@ -128,8 +128,8 @@ def register_worker(run: int | None = None, *, sends: bool = True) -> int:
 
 
 def remove_old_workers() -> None:
-    """Remove the rows of workers that ended without letting go and that hold nothing of a run that goes on."""
-    old = Worker.objects.filter(Q(expires_at__lt=database_now() - _KEPT) | Q(id__in=Worker.objects.ended()))
+    """Remove the rows of workers that did not renew their lease for a while and hold nothing of a run that goes on."""
+    old = Worker.objects.filter(expires_at__lt=database_time() - _KEPT)
     needed = Lane.objects.still_open().filter(worker__isnull=False).exclude(run__state__in=OVER)
     for pk in old.exclude(id__in=needed.values("worker")).values_list("id", flat=True)[:_REMOVED_AT_ONCE]:
         let_go(pk)

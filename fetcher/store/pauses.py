@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from fetcher.models import HostPause
-from fetcher.store.clock import database_now
+from fetcher.models.clock import database_now
 from fetcher.store.sql import delete_rows, for_database, locked_for_update
 
 MOST = 10_000

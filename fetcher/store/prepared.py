@@ -9,9 +9,9 @@ from django.db.models import QuerySet
 
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Run
+from fetcher.models.clock import database_now
 from fetcher.options import RunOptions
 from fetcher.store import runs
-from fetcher.store.clock import database_now
 
 # Fields without a default in the database are named; the counters of a lane that has no result are all 0.
 _LANES = """

@@ -43,9 +43,9 @@ from fetcher.models import (
     RunState,
     Shard,
 )
+from fetcher.models.clock import database_now
 from fetcher.store import waiting
 from fetcher.store.bodies import FOLDER
-from fetcher.store.clock import database_now
 from fetcher.store.sql import delete_rows, in_batches, lock_name, lock_rows
 
 GRACE = timedelta(hours=1)

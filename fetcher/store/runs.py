@@ -17,10 +17,10 @@ from fetcher.engine.client import CONDITIONAL_HEADERS, effective_headers
 from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, resolve_header
 from fetcher.engine.types import Headers
 from fetcher.models import OVER, Lane, ResultStatus, Run, RunState, Worker
+from fetcher.models.clock import database_now
 from fetcher.options import RunOptions
 from fetcher.secrets import derived_key, seal, unseal
 from fetcher.store import leases, waiting
-from fetcher.store.clock import database_now
 from fetcher.store.shards import wipe_secrets
 from fetcher.texts import clean_text
 

@@ -14,8 +14,8 @@ from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import WIPED
 from fetcher.engine.defects import report_defect
 from fetcher.models import PLACES, Shard
+from fetcher.models.clock import database_now
 from fetcher.secrets import unseal
-from fetcher.store.clock import database_now
 from fetcher.store.sql import rows_among
 
 Secrets = dict[int, tuple[str, ...]]

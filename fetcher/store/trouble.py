@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import F, Sum
 
 from fetcher.models import Lane, Run
-from fetcher.store.clock import database_now
+from fetcher.models.clock import database_now
 from fetcher.texts import clean_text
 
 SHOWN_FROM = 2

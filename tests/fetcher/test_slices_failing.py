@@ -13,9 +13,9 @@ from django.db import OperationalError
 from fetcher import slices
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Lane, Result, Run, RunState, Worker
+from fetcher.models.clock import database_now
 from fetcher.slices import Slice, work_slice
 from fetcher.store import cluster, leases, trouble
-from fetcher.store.clock import database_now
 from tests.support.recording import RecordingDispatcher
 from tests.support.stored import plan
 

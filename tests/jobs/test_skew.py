@@ -15,10 +15,10 @@ from django_q.models import OrmQ
 
 from fetcher.engine.config import FetchConfig
 from fetcher.models import Run, RunState
+from fetcher.models.clock import database_now
 from fetcher.payloads import run_items
 from fetcher.slices import Slice, work_slice
 from fetcher.store import cluster
-from fetcher.store.clock import database_now
 from jobs import brokers
 from jobs.firing import fire_job
 from jobs.models import Cluster, Firing
