@@ -12,8 +12,8 @@ from types import TracebackType
 
 log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("fetcher", "jobs")
+_ROOT = f"{Path(__file__).parents[2]}/"
+_PACKAGES = (f"{_ROOT}fetcher/", f"{_ROOT}jobs/")
 _FRAMES_SHOWN = 30
 """The innermost frames of a traceback; a recursion has a thousand."""
 _PLACES_REMEMBERED = 1_000
@@ -43,9 +43,14 @@ def _kind(error: BaseException) -> str:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """Return the innermost frame of the project's own code, as ``" (file:line, function)"``; empty where none is."""
-    for frame in reversed(traceback.extract_tb(trace)):
-        path = Path(frame.filename)
-        if path.is_relative_to(_ROOT) and (own := path.relative_to(_ROOT)).parts[0] in _PACKAGES:
-            return f" ({own.as_posix()}:{frame.lineno}, {frame.name})"
-    return ""
+    """Return the innermost frame of the project's own code, as ``" (file:line, function)"``; empty where none is.
+
+    ``traceback.extract_tb`` would read the source of every frame: this is called for each defect, logged or not.
+    """
+    found = ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(_PACKAGES):
+            found = f" ({code.co_filename[len(_ROOT) :]}:{trace.tb_lineno}, {code.co_name})"
+        trace = trace.tb_next
+    return found

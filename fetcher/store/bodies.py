@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Container, Iterable, Sequence
@@ -104,30 +103,38 @@ def prepare_all(
 
     What a body raised stands in its place. Raises OSError only, SpillFailed among them.
     """
+    large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
+    if len(large) > 1:
+        return _prepare_beside(bodies, large, keep=keep, stored=stored)
+    return [None if body is None else _prepared(body, keep, stored) for body in bodies]
+
+
+def _prepared(body: bytes | SpilledBody, keep: bool, stored: Container[bytes]) -> Content | Exception:
+    try:
+        return prepare(body, keep=keep, stored=stored)
+    except OSError:
+        raise
+    except Exception as exc:  # noqa: BLE001  (it costs that body's result)
+        return exc
+
+
+def _prepare_beside(
+    bodies: Sequence[bytes | SpilledBody | None], large: Sequence[int], *, keep: bool, stored: Container[bytes]
+) -> list[Content | Exception | None]:
     found: list[Content | Exception | None] = [None] * len(bodies)
 
     def fill(place: int) -> None:
         body = bodies[place]
-        try:
-            found[place] = None if body is None else prepare(body, keep=keep, stored=stored)
-        except OSError:
-            raise
-        except Exception as exc:  # noqa: BLE001  (it costs that body's result)
-            found[place] = exc
+        found[place] = None if body is None else _prepared(body, keep, stored)
 
-    large = [place for place, body in enumerate(bodies) if body is not None and len(body) > LARGE]
-    apart = frozenset(large if len(large) > 1 else ())
+    apart = frozenset(large)
     try:
-        with contextlib.ExitStack() as stack:
-            working: Iterable[None] = ()
-            if apart:
-                threads = ThreadPoolExecutor(min(len(apart), os.cpu_count() or 1), thread_name_prefix="trawl-bodies")
-                working = stack.enter_context(threads).map(fill, sorted(apart))
+        with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1), thread_name_prefix="trawl-bodies") as pool:
+            working = pool.map(fill, large)
             for place in range(len(bodies)):
                 if place not in apart:
                     fill(place)
-            for _ in working:  # raises what went wrong there
-                pass
+            list(working)  # raises what went wrong there
     except BaseException:
         close_all(found)
         raise

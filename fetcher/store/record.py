@@ -91,7 +91,8 @@ class Recorder:
         results of a commit whose answer was lost then are new ones. Bodies that were spilled are left open. Raises
         LaneLost, SpillFailed, StorageFailed, and DatabaseError for what is no outcome's fault (``is_outage``).
         """
-        outcomes = [self._given_up.get(place_of(outcome).result, outcome) for outcome in outcomes]
+        if self._given_up:  # by a call that was left
+            outcomes = [self._given_up.get(place_of(outcome).result, outcome) for outcome in outcomes]
         contents = self._contents(outcomes)
         try:
             prepared = self._prepare(outcomes, contents)

@@ -87,11 +87,7 @@ class Connection(httpcore.AsyncHTTP11Connection):
             self._steps += 1
             if isinstance(event, h11.InformationalResponse):
                 interim += 1
-                if event.status_code == 101:
-                    raise httpx.RemoteProtocolError("the server switched protocols (101)")
-                if interim > MAX_INTERIM_ANSWERS:
-                    text = f"the server sent more than {MAX_INTERIM_ANSWERS} interim answers (1xx)"
-                    raise httpx.RemoteProtocolError(text)
+                _check_interim(event.status_code, interim)
                 continue
             if isinstance(event, h11.Data) and event.chunk_end:
                 return self._joined(event)
@@ -137,3 +133,11 @@ class Connection(httpcore.AsyncHTTP11Connection):
                 await super()._response_closed()
         finally:
             self._done(self)
+
+
+def _check_interim(status: int, number: int) -> None:
+    """Refuse an interim answer after which no other is expected, or one too many. Raises httpx.RemoteProtocolError."""
+    if status == 101:
+        raise httpx.RemoteProtocolError("the server switched protocols (101)")
+    if number > MAX_INTERIM_ANSWERS:
+        raise httpx.RemoteProtocolError(f"the server sent more than {MAX_INTERIM_ANSWERS} interim answers (1xx)")

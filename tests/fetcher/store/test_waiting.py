@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from fetcher.engine.errors import ErrorKind
@@ -114,3 +115,22 @@ def test_an_interrupted_run_with_some_can_be_removed():
     assert prune.prune_run(run, prune.Pruned())
     assert not Run.objects.exists()
     assert not Waiting.objects.exists()
+
+
+def test_attempts_that_cannot_be_encoded_are_kept_with_their_times_only():
+    run = plan("http://a.example/1", "http://a.example/2")
+    (first, lane, bad), second = rows(run)
+    log = (msgspec.structs.replace(bad.attempts[0], http_status=2**70), *bad.attempts[1:])
+    waiting.put_down([(first, lane, msgspec.structs.replace(bad, attempts=log)), second])
+    found = waiting.of_lanes([lane])
+    assert found[second[0]] == second[2]
+    assert found[first].attempts == (Attempt(1, 100.0, 0.5),)
+    assert found[first].due_epoch == bad.due_epoch
+
+
+def test_attempts_that_cannot_be_read_let_their_target_begin_anew():
+    run = plan("http://a.example/1", "http://a.example/2")
+    first, second = rows(run)
+    waiting.put_down([first, second])
+    Waiting.objects.filter(pk=first[0]).update(tried=b"\xc1")
+    assert waiting.of_lanes([first[1]]) == {second[0]: second[2]}
