@@ -11,7 +11,7 @@ from fetcher.engine.runner import fetch_all
 from fetcher.engine.transport.options import ConnectionOptions
 from fetcher.engine.types import Outcome, Target
 from fetcher.engine.urls import parse_url
-from tests.hostile.measuring import Cost, Measurement
+from tests.hostile.measuring import Cost, measured_cost
 from tests.hostile.reply import DEADLINE_SECONDS, READ_TIMEOUT_SECONDS, Reply
 
 TRANSPORTS = ("libcurl", "httpx")
@@ -37,7 +37,7 @@ async def fetch(reply: Reply, transport: str, urls: Sequence[str]) -> tuple[list
     targets = [Target(url.href, url.host, reply.method, body=reply.body) for url in parsed]
     options = ConnectionOptions(transport=transport)  # type: ignore[arg-type]
     gc.collect()
-    async with Measurement() as cost:
+    with measured_cost() as cost:
         outcomes = [outcome async for outcome in fetch_all(targets, CONFIG, connections=options)]
     return outcomes, cost
 
@@ -62,8 +62,9 @@ def broken(outcomes: Sequence[Outcome], cost: Cost, *, memory: int) -> list[str]
     slowest = max(outcome.elapsed for outcome in outcomes)
     if slowest > DEADLINE_SECONDS + LATE_SECONDS:
         found.append(f"took {slowest:.2f} s with a deadline of {DEADLINE_SECONDS} s")
-    if cost.still > STILL_SECONDS:
-        found.append(f"held the loop for {cost.still * 1000:.0f} ms")
+    for what, seconds in (("loop", cost.stillness.on_loop), ("interpreter", cost.stillness.in_process)):
+        if seconds > STILL_SECONDS:
+            found.append(f"held the {what} for {seconds * 1000:.0f} ms")
     if cost.memory is not None and cost.memory > memory:
         found.append(f"took {cost.memory / 2**20:.0f} MiB")
     return found
