@@ -52,12 +52,12 @@ RECORDING = (
     "fetcher.store.record:save_bodies",
     "fetcher.store.record:has_changed",
     "fetcher.store.record:representation_of",
-    "fetcher.store.record:Recorder._extracted",
+    "fetcher.store.record:Recorder._found",
     "fetcher.store.record:Recorder._save",
     "fetcher.store.record:Recorder._count",
     "fetcher.store.record:Recorder._insert",
     "fetcher.store.record:Recorder._row",
-    "fetcher.extraction:read_content",
+    "fetcher.store.record:_with_stored_body",
 )
 SHOWING = ("fetcher.sink:Tally.of", "fetcher.lead:Lead._saved")
 
