@@ -14,6 +14,7 @@ from fetcher.api.pagination import read_limit
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.urls import Url, parse_url
 from fetcher.models import ERROR_KINDS, ResultStatus, RunState
+from fetcher.shown import shown_text
 
 _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 _TRUE = {"1": True, "true": True, "0": False, "false": False}
@@ -105,7 +106,7 @@ def _url(text: str) -> Url:
     try:
         return parse_url(text)
     except InvalidUrl as exc:
-        raise ValueError(str(exc)) from None
+        raise ValueError(shown_text(str(exc))) from None
 
 
 CURSOR = Parameter("cursor", _text)
