@@ -24,7 +24,7 @@ def test_validator_that_can_be_sent_is_sent_as_it_is(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "*", ' "a"', '"a"\t', '"a\x00"', '"a\x7f"', '"a\r\n b"', '"a\n"', '"\u20ac"', "\ufffd", "\ud800",
+        "", " ", "*", ' "a"', '"a"\t', '"a\x00"', '"a\x7f"', '"a\r\n b"', '"a\n"', '"\u20ac"', "\ufffd",
         '"' + "e" * (MAX_VALIDATOR - 1) + '"', "e" * 60_000,
     ],
 )  # fmt: skip
