@@ -241,7 +241,9 @@ class EntryPlanner:
     def _target_ids(self, prints: Sequence[bytes], targets: Sequence[types.Target]) -> dict[bytes, int]:
         """Return the row id for each fingerprint, adding the targets that are new."""
         wanted = dict(zip(reversed(prints), reversed(targets), strict=True))
-        ids = _ids(list(wanted))
+        # Those with a body may be removed meanwhile (fetcher.store.request_bodies), unless they are held.
+        lock = "FOR KEY SHARE" if any(target.body is not None for target in targets) else ""
+        ids = _ids(list(wanted), lock)
         missing = sorted(mark for mark in wanted if mark not in ids)  # one order for all planners: no deadlock
         insert_rows(
             Target,
@@ -249,7 +251,7 @@ class EntryPlanner:
             [(mark, *self._columns(wanted[mark])) for mark in missing],
             skip_conflicts=True,
         )
-        return ids | _ids(missing)
+        return ids | _ids(missing, lock)
 
     def _planned(self, target: types.Target, pk: int, position: int) -> Planned:
         secrets = secret_values(self._config, target.headers) if target.headers else ()
@@ -299,5 +301,5 @@ def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) ->
     )
 
 
-def _ids(prints: Sequence[bytes]) -> dict[bytes, int]:
-    return dict(rows_among("SELECT fingerprint, id FROM fetcher_target WHERE fingerprint {among}", prints))
+def _ids(prints: Sequence[bytes], lock: str) -> dict[bytes, int]:
+    return dict(rows_among("SELECT fingerprint, id FROM fetcher_target WHERE fingerprint {among}", prints, lock=lock))
