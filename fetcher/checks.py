@@ -86,7 +86,7 @@ def check_storage(**kwargs: Any) -> list[CheckMessage]:
 
 @register("fetcher")
 def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
-    """E005: secrets are sealed under a key that everybody can read."""
+    """E008: secrets are sealed under a key that everybody can read."""
     if settings.SECRET_KEY != PUBLISHED_KEY:
         return []
     return [
@@ -94,7 +94,7 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
             "SECRET_KEY is the one that earlier versions of Trawl published: it protects no secret and no session",
             hint="Set another one, made with: openssl rand -base64 48. Under settings.dev leave it unset: a key is "
             "made at the first start. Then give the literal secrets of saved jobs again.",
-            id="fetcher.E005",
+            id="fetcher.E008",
         )
     ]
 

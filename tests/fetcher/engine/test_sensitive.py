@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetcher.engine.sensitive import (
+    PUBLIC_HEADERS,
+    PUBLIC_PARAMETERS,
     SECRET_HEADERS,
     SECRET_PARAMETERS,
     mask_text,
@@ -16,6 +18,7 @@ from fetcher.engine.sensitive import (
     secret_headers,
     secret_parameters,
 )
+from tests.support.processes import ROOT
 
 # As the services' own documents and the IANA registry of HTTP fields write them.
 SECRET = [
@@ -166,3 +169,9 @@ def test_peers_cannot_fill_the_memory_of_names() -> None:
     assert "x-" + "a" * 100_000 in names
     assert len(names._known) <= 1024
     assert max(map(len, names._known)) <= 64
+
+
+def test_documentation_names_them_all() -> None:
+    page = (ROOT / "docs" / "secrets.md").read_text()
+    names = (*SECRET_HEADERS, *PUBLIC_HEADERS, *SECRET_PARAMETERS, *PUBLIC_PARAMETERS)
+    assert [name for name in names if f"`{name}`" not in page] == []
