@@ -18,14 +18,16 @@ from typing import Any
 import msgspec
 
 from fetcher.engine.errors import ErrorKind
-from fetcher.engine.sensitive import MASK, mask_url, secret_headers
+from fetcher.engine.sensitive import MASK, mask_text, mask_url, secret_headers
 from fetcher.engine.types import Attempt, Headers, Outcome, Status
 from fetcher.packing import MAGIC, pack, unpack
 from fetcher.texts import clean_json
 
 _DROPPED = frozenset({"set-cookie", "set-cookie2"})
-_URLS = frozenset({"location", "content-location", "refresh", "link"})
-"""Headers whose values are URLs, or have some."""
+_URLS = ("location", "-url", "-uri", "-redirect")
+"""How the names of headers end whose value is a URL."""
+_WITH_URLS = frozenset({"link", "refresh"})
+"""Headers with URLs among other things."""
 _KNOWN_NAMES = 1024
 _KNOWN_LENGTH = 64
 """Names, and characters of each, that are remembered: servers choose them."""
@@ -130,12 +132,15 @@ class HeaderKeeper:
     def _kept(self, name: str, value: str) -> tuple[str, str] | None:
         low = name.lower()
         secret = low in self._secret
-        self._note(name, plain=not secret and low not in _URLS and low not in _DROPPED)
+        is_url = low.endswith(_URLS)
+        self._note(name, plain=not (secret or is_url or low in _WITH_URLS or low in _DROPPED))
         if low in _DROPPED:
             return None
         if secret:
             return name, MASK
-        return name, mask_url(value, self._parameters) if low in _URLS else value
+        if is_url:
+            return name, mask_url(value, self._parameters)
+        return name, mask_text(value, self._parameters) if low in _WITH_URLS else value
 
     def _note(self, name: str, *, plain: bool) -> None:
         if len(name) <= _KNOWN_LENGTH:
