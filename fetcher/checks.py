@@ -20,6 +20,7 @@ from django.db import connections
 from fetcher import conf
 from fetcher.engine.config import ConfigError
 from fetcher.engine.transport.choice import check_files, choose_transport
+from fetcher.secrets import PUBLISHED_KEY
 
 BUSY_TIMEOUT = 20
 """Seconds; a writer on SQLite may have to wait for another's batch, and for a checkpoint."""
@@ -79,6 +80,21 @@ def check_storage(**kwargs: Any) -> list[CheckMessage]:
             f"FETCHER_BODY_STORAGE is {alias!r}, which STORAGES does not have",
             hint=f"Add it to STORAGES, or choose one of: {', '.join(sorted(settings.STORAGES))}.",
             id="fetcher.E002",
+        )
+    ]
+
+
+@register("fetcher")
+def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
+    """E008: secrets are sealed under a key that everybody can read."""
+    if settings.SECRET_KEY != PUBLISHED_KEY:
+        return []
+    return [
+        Error(
+            "SECRET_KEY is the one that earlier versions of Trawl published: it protects no secret and no session",
+            hint="Set another one, made with: openssl rand -base64 48. Under settings.dev leave it unset: a key is "
+            "made at the first start. Then give the literal secrets of saved jobs again.",
+            id="fetcher.E008",
         )
     ]
 

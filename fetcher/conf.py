@@ -15,16 +15,17 @@ from django.conf import settings
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import (
-    SECRET_HEADERS,
     ConfigError,
     FetchConfig,
     check_count,
     check_seconds,
+    operator_value,
     parse_count,
     parse_header,
     parse_number,
     parse_size,
 )
+from fetcher.engine.references import RequestHeaders
 from fetcher.engine.transport.options import ConnectionOptions
 
 Access = Literal["loopback", "login"]
@@ -61,7 +62,10 @@ class Settings:
     fanout_max_bytes: int = 32 * 2**20
     """Bytes of all bodies together that one call of ``fanout/`` takes."""
     list_environment: frozenset[str] = frozenset()
-    """Environment variables that ``env:NAME`` in a list's own headers may name. Options may name any."""
+    """Environment variables that ``env:NAME`` in a list's own headers, or in a call of the API, may name.
+
+    The operator's options and settings may name any.
+    """
     page_limit: int = 1000
     """The most items that one page of a list can have."""
     keep_body: bool = True
@@ -111,17 +115,26 @@ def _networks(name: str, text: str) -> tuple[AllowedNetwork, ...]:
         raise ConfigError(name, str(exc)) from None
 
 
-def _headers(name: str, text: str) -> tuple[tuple[str, str], ...]:
+def _headers(name: str, text: str) -> RequestHeaders:
     return tuple(parse_header(name, line) for line in text.splitlines() if line.strip())
 
 
-def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+def _operator_headers(value: Any) -> RequestHeaders:
+    return tuple((header, operator_value(header, text)) for header, text in read_pairs(value))
+
+
+def read_pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    """Read an object, or a list of pairs, as headers whose values are text and nothing else. Raises ConfigError."""
     try:
         return tuple(
             (str(header), str(text)) for header, text in (value.items() if isinstance(value, Mapping) else value)
         )
     except (TypeError, ValueError):  # its text could be a secret's
         raise ConfigError("headers", "must be pairs of a header's name and its value") from None
+
+
+def _names(name: str, text: str) -> frozenset[str]:
+    return frozenset(part.lower() for part in _list(text))
 
 
 def _text(name: str, text: str) -> str:
@@ -155,8 +168,9 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "max_redirects": parse_count,
     "user_agent": _text,
     "headers": _headers,
-    "secret_headers": lambda _, text: SECRET_HEADERS | {part.lower() for part in _list(text)},
-    "guarded_headers": lambda _, text: frozenset(part.lower() for part in _list(text)),
+    "secret_headers": _names,
+    "secret_parameters": _names,
+    "guarded_headers": _names,
     "headers_hosts": lambda _, text: tuple(_list(text)),
     "allowed_networks": _networks,
     "backoff_base": parse_number,
@@ -191,7 +205,9 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 }
 
 
-_LISTS = frozenset({"allowed_networks", "secret_headers", "guarded_headers", "headers_hosts", "list_environment"})
+_LISTS = frozenset({
+    "allowed_networks", "secret_headers", "secret_parameters", "guarded_headers", "headers_hosts", "list_environment",
+})  # fmt: skip
 _TEXTS = _LISTS | {
     "user_agent", "api_access", "body_storage", "spill_folder", "dispatcher", "transport", "proxy", "ca_file",
     "client_cert", "client_key",
@@ -202,14 +218,14 @@ _TEXTS = _LISTS | {
 def read_value(name: str, value: Any) -> Any:
     """Read one value as the option or setting ``name`` would: a string is parsed, anything else passed on.
 
-    Raises ConfigError.
+    Only for what the operator wrote: a header's value may be ``env:NAME``. Raises ConfigError.
     """
     if name in _LISTS and isinstance(value, list | tuple | set | frozenset):
         value = " ".join(map(str, value))
     if isinstance(value, str):
         return _READERS[name](name, value)
     if name == "headers":
-        return _pairs(value)
+        return _operator_headers(value)
     if name in _TEXTS:
         raise ConfigError(name, f"must be text, not {value!r}")
     return value

@@ -18,7 +18,8 @@ import msgspec
 
 from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
-from fetcher.engine.types import Headers, Outcome, Target, Tried
+from fetcher.engine.references import RequestHeaders
+from fetcher.engine.types import Outcome, Target, Tried
 from fetcher.lane import Lane
 from fetcher.store import leases, shards, waiting
 from fetcher.store.leases import HeldLane, Watch
@@ -53,7 +54,7 @@ class LaneFeed:
         worker: int,
         config: FetchConfig,
         writer: Writer,
-        variant_of: Callable[[Headers], bytes],
+        variant_of: Callable[[RequestHeaders], bytes],
         *,
         conditional: bool = True,
         sharers: Callable[[int], None] = lambda count: None,

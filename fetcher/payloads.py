@@ -16,15 +16,14 @@ from django.conf import settings
 from django.db.models import Q, QuerySet, Sum
 from django.urls import NoReverseMatch, get_script_prefix, reverse
 
-from fetcher.conf import fetch_config
 from fetcher.details import AttemptDetail, decode_detail
-from fetcher.engine.config import FetchConfig
-from fetcher.engine.types import Headers
+from fetcher.engine.references import EnvReference, HeaderValue
+from fetcher.engine.sensitive import MASK
+from fetcher.headers import load_headers
 from fetcher.models import Lane, Result, RunQuerySet
+from fetcher.shown import shown_options, shown_value
 from fetcher.texts import clean_json
 
-MASK = "***"
-"""Stands for the value of a secret header."""
 _DROPPED = frozenset({"set-cookie", "set-cookie2"})
 _COUNTERS = ("planned", "succeeded", "not_modified", "failed", "skipped", "bytes")
 
@@ -270,40 +269,32 @@ def result_detail(number: int) -> ResultDetail | None:
     row = result_rows(Result.objects.filter(id=number), "detail", "target__headers", "target__body").first()
     if row is None:
         return None
-    config = fetch_config()
     detail = decode_detail(row["detail"])
     attempts = [_attempt(number, attempt, row["started_at"]) for number, attempt in enumerate(detail.attempts, 1)]
     return ResultDetail(
         **_item_values(row),
-        headers=shown_headers(detail.headers, config),
+        headers=shown_headers(detail.headers),
         redirects=[RedirectItem(hop.status, hop.url, hop.location) for hop in detail.redirects],
         attempt_log=attempts,
         timings=attempts[-1].timings if attempts else None,
         request=RequestItem(
             method=row["target__method"],
             url=row["target__url"],
-            headers=shown_headers(_pairs(row["target__headers"]), config),
+            headers=shown_headers(load_headers(row["target__headers"])),
             body_bytes=None if row["target__body"] is None else len(row["target__body"]),
         ),
     )
 
 
-def _pairs(stored: Any) -> Headers:
-    pairs = stored.items() if isinstance(stored, dict) else stored or ()
-    return tuple((str(name), MASK if value is None else str(value)) for name, value in pairs)
-
-
-def shown_headers(headers: Iterable[tuple[str, str]], config: FetchConfig) -> dict[str, str]:
+def shown_headers(headers: Iterable[tuple[str, HeaderValue]]) -> dict[str, str]:
     """Return headers as an object of lower-case names, secrets masked, repeated ones joined (RFC 9110, section 5.3)."""
     shown: dict[str, str] = {}
     for name, value in headers:
         key = name.lower()
         if key in _DROPPED:
             continue
-        if config.is_secret(name, value):
-            shown[key] = MASK
-        else:
-            shown[key] = f"{shown[key]}, {value}" if key in shown else value
+        text = MASK if isinstance(value, EnvReference) else shown_value(name, value)
+        shown[key] = f"{shown[key]}, {text}" if key in shown and text != MASK else text
     return shown
 
 
@@ -352,7 +343,7 @@ def run_item(row: Mapping[str, Any], counters: Mapping[str, int]) -> RunItem:
         rejected=row["rejected"],
         bytes=count["bytes"],
         error=row["error"] or None,
-        options=row["options"],
+        options=shown_options(row["options"]),
     )
 
 

@@ -13,8 +13,12 @@ from django.utils.crypto import salted_hmac
 T = TypeVar("T")
 
 
+PUBLISHED_KEY = "for development only: whoever reads this can forge a session"
+"""The ``SECRET_KEY`` of earlier development settings, which everybody can read. What it sealed can still be opened."""
+
+
 class UnsealError(Exception):
-    """What was sealed cannot be opened: ``SECRET_KEY`` was changed in between."""
+    """What was sealed cannot be opened: it was sealed under another ``SECRET_KEY``."""
 
 
 def derived_key(purpose: str, secret: str | bytes | None = None) -> bytes:
@@ -23,7 +27,7 @@ def derived_key(purpose: str, secret: str | bytes | None = None) -> bytes:
 
 
 def _box() -> MultiFernet:
-    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS, PUBLISHED_KEY]  # the first one seals
     return MultiFernet([Fernet(base64.urlsafe_b64encode(derived_key("seal", secret))) for secret in secrets])
 
 

@@ -22,6 +22,7 @@ from fetcher.engine.config import ConfigError
 from fetcher.models import Run
 from fetcher.payloads import run_items
 from fetcher.secrets import UnsealError
+from fetcher.shown import shown_options
 from jobs import firing, payloads, store
 from jobs.models import Job
 from jobs.store import JobError
@@ -155,7 +156,8 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.display(description="options")
     def options_table(self, job: Job) -> SafeString | str:
         """Show the options, which are stored without secrets."""
-        rows = ((name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(job.options.items()))
+        options = shown_options(job.options)
+        rows = ((name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(options.items()))
         return table(("option", "value"), rows)
 
 

@@ -7,7 +7,6 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
-from typing import Any
 
 import msgspec
 from django.db import DatabaseError
@@ -16,8 +15,11 @@ from django.utils import timezone
 
 from fetcher.disk import DiskWatch
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.sensitive import MASK
+from fetcher.headers import load_headers
 from fetcher.models import SHARD_SIZE, Target
 from fetcher.options import RunOptions
+from fetcher.shown import shown_value
 from fetcher.sources import Entry, with_defaults
 from fetcher.store.lanes import PlanLost, Planned, by_lane, payload_of
 from fetcher.store.plan import Accounted, EntryPlanner, Step, rejected_columns
@@ -173,8 +175,8 @@ def _lane(target_list: int, number: int, part: int) -> Iterator[tuple[int, int, 
 
 
 def _exported(target: Target, label: str | None, *, retry: bool) -> Exported:
-    headers: list[Any] = target.headers or []
-    shown = [(name, value) for name, value in headers if value is not None]
+    headers = [(name, shown_value(name, value)) for name, value in load_headers(target.headers)]
+    shown = [(name, text) for name, text in headers if text != MASK]
     body = None
     with contextlib.suppress(UnicodeDecodeError):
         body = None if target.body is None else bytes(target.body).decode()

@@ -52,6 +52,7 @@ class JobShard(models.Model):
     A run of the job has a copy of these rows: no URL is parsed or stored again.
     """
 
+    holds_targets: ClassVar = True  # fetcher.store.request_bodies
     list = models.ForeignKey(TargetList, on_delete=models.CASCADE, related_name="shards", db_index=False)
     number = models.IntegerField()
     part = models.IntegerField(default=0)

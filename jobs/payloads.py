@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from fetcher.models import Run
 from fetcher.payloads import RunItem, run_items, timestamp
+from fetcher.shown import shown_options
 from jobs import timers
 from jobs.models import Firing, Job
 from jobs.schedules import ScheduleError, next_times
@@ -172,5 +173,5 @@ def _values(job: Job, times: list[datetime]) -> dict[str, Any]:
         "imported_at": timestamp(job.list.created_at),
         "created_at": timestamp(job.created_at),
         "updated_at": timestamp(job.updated_at),
-        "options": job.options,
+        "options": shown_options(job.options),
     }

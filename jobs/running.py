@@ -17,6 +17,7 @@ from fetcher.options import RunOptions
 from fetcher.queueing import queue_prepared
 from fetcher.service import fetch_prepared
 from fetcher.store import prune
+from fetcher.store.request_bodies import prune_request_bodies
 from jobs.models import Job
 from jobs.store import begin_run
 
@@ -84,4 +85,6 @@ def prune_job(job: Job) -> prune.Pruned:
         prune.prune_run(run, pruned)
     if pruned.representations:  # looking through all bodies costs too much after a run that changed nothing
         prune.prune_bodies(pruned)
+    if pruned.results:
+        prune_request_bodies(pruned)
     return pruned

@@ -3,8 +3,10 @@
 import os
 
 from settings.base import *  # noqa: F403
+from settings.base import BASE_DIR
+from settings.secret_key import kept_secret_key
 
 DEBUG = True
-SECRET_KEY = os.environ.get("SECRET_KEY") or "for development only: whoever reads this can forge a session"
+SECRET_KEY = os.environ.get("SECRET_KEY") or kept_secret_key(BASE_DIR / ".secret_key")
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 FETCHER_API_ACCESS = os.environ.get("FETCHER_API_ACCESS", "loopback")

@@ -27,6 +27,7 @@ from fetcher.admin.base import (
     url_mark,
 )
 from fetcher.models import ERROR_KINDS, Result, ResultQuerySet, ResultStatus, Run, Target
+from fetcher.shown import shown_text, shown_url
 
 NEWEST_RUNS = 10
 
@@ -98,7 +99,7 @@ class ResultAdmin(ReadOnlyAdmin):
         "port: example.org:443."
     )
     fields = (
-        "outcome", "error", "url", "final_url", "run_link", "target_link", "label", "started_at", "took", "size",
+        "outcome", "error", "url", "answered_by", "run_link", "target_link", "label", "started_at", "took", "size",
         "attempts_table", "redirects_table", "headers_table", "request_table", "content", "changed", "extracted_value",
     )  # fmt: skip
     readonly_fields = fields
@@ -156,8 +157,14 @@ class ResultAdmin(ReadOnlyAdmin):
     @admin.display(description="URL")
     def url(self, result: Result) -> SafeString | str:
         """Show what was asked for; in lists shortened."""
-        text = result.target.url if result.target.method == "GET" else f"{result.target.method} {result.target.url}"
+        url = shown_url(result.target.url)
+        text = url if result.target.method == "GET" else f"{result.target.method} {url}"
         return text if hasattr(result, "story") else short(text)
+
+    @admin.display(description="final URL")
+    def answered_by(self, result: Result) -> str:
+        """Show where redirects led."""
+        return shown_url(result.final_url) if result.final_url else NOTHING
 
     @admin.display(description="run")
     def run_link(self, result: Result) -> SafeString | str:
@@ -213,7 +220,8 @@ class ResultAdmin(ReadOnlyAdmin):
     def redirects_table(self, result: Result) -> SafeString | str:
         """Show each hop."""
         return table(
-            ("status", "from", "to"), [(hop.status, hop.url, hop.location) for hop in _story(result).redirects]
+            ("status", "from", "to"),
+            [(hop.status, shown_url(hop.url), shown_url(hop.location)) for hop in _story(result).redirects],
         )
 
     @admin.display(description="answer's headers")
@@ -253,4 +261,4 @@ def _story(result: Result) -> payloads.ResultDetail:
 
 
 def _headers(headers: Mapping[str, str]) -> SafeString | str:
-    return table(("name", "value"), headers.items())
+    return table(("name", "value"), [(name, shown_text(value)) for name, value in headers.items()])

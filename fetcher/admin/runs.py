@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from fetcher import payloads
 from fetcher.admin.base import NOTHING, ReadOnlyAdmin, badge, milliseconds, number, page_link, short, table
 from fetcher.models import RejectedLine, Result, ResultStatus, Run, RunState
+from fetcher.shown import shown_options
 
 LOOKED_AT = 10_000
 """Failures whose causes the page of a run counts, at most."""
@@ -161,7 +162,8 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="options")
     def options_table(self, run: Run) -> SafeString | str:
         """Show the options, which are stored without secrets."""
-        rows = ((name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(run.options.items()))
+        options = shown_options(run.options)
+        rows = ((name, json.dumps(value, ensure_ascii=False)) for name, value in sorted(options.items()))
         return table(("option", "value"), rows)
 
 

@@ -11,8 +11,9 @@ from django.utils.safestring import SafeString
 
 from fetcher import payloads
 from fetcher.admin.base import NOTHING, ReadOnlyAdmin, badge, milliseconds, number, page_link, short, table, url_mark
-from fetcher.conf import fetch_config
+from fetcher.headers import load_headers
 from fetcher.models import RejectedLine, Result, Target
+from fetcher.shown import shown_url
 
 HISTORY = 50
 """Results that the page of a target shows."""
@@ -25,7 +26,7 @@ class TargetAdmin(ReadOnlyAdmin):
     list_display = ("id", "method", "short_url", "host")
     search_fields = ("id",)
     search_help_text = "A target's number, or a whole URL (of a plain GET)."
-    fields = ("method", "url", "host", "headers_table", "body_size", "history_table")
+    fields = ("method", "whole_url", "host", "headers_table", "body_size", "history_table")
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -42,13 +43,17 @@ class TargetAdmin(ReadOnlyAdmin):
     @admin.display(description="URL")
     def short_url(self, target: Target) -> SafeString | str:
         """Show the URL, shortened."""
-        return short(target.url, 120)
+        return short(shown_url(target.url), 120)
+
+    @admin.display(description="URL")
+    def whole_url(self, target: Target) -> str:
+        """Show the URL."""
+        return shown_url(target.url)
 
     @admin.display(description="own headers")
     def headers_table(self, target: Target) -> SafeString | str:
         """Show the headers that only this target sends, secrets masked."""
-        pairs = [(str(name), payloads.MASK if value is None else str(value)) for name, value in target.headers or ()]
-        return table(("name", "value"), payloads.shown_headers(pairs, fetch_config()).items())
+        return table(("name", "value"), payloads.shown_headers(load_headers(target.headers)).items())
 
     @admin.display(description="body")
     def body_size(self, target: Target) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from fetcher.api.errors import Problem
-from fetcher.conf import callers_config, fetcher_settings, read_value
+from fetcher.conf import callers_config, fetcher_settings, read_pairs, read_value
 from fetcher.engine.client import effective_headers
-from fetcher.engine.config import ConfigError, FetchConfig, referenced_variable
-from fetcher.engine.types import Headers
+from fetcher.engine.config import ConfigError, FetchConfig, check_header, permitted_value, split_header
+from fetcher.engine.references import RequestHeaders
 from fetcher.options import RunOptions
 from fetcher.sources import Entry
 from fetcher.sources.fields import FieldError, read_method
@@ -120,11 +120,13 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
     defaults = RunOptions(keep_body=settings.keep_body, conditional=settings.conditional)
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
-        config = {name: read_value(name, wanted[name]) for name in CONFIG_OPTIONS if name in wanted}
-        if "headers" in config:
-            _check_references(config["headers"])
-            own = {name.lower() for name, _ in config["headers"]}  # the caller's to send anywhere
-            config["headers"] = effective_headers(base.headers, config["headers"])
+        config = {
+            name: read_value(name, wanted[name]) for name in CONFIG_OPTIONS if name in wanted.keys() - {"headers"}
+        }
+        if "headers" in wanted:
+            given_headers = _headers(wanted["headers"])
+            own = {name.lower() for name, _ in given_headers}  # the caller's to send anywhere
+            config["headers"] = effective_headers(base.headers, given_headers)
             config["guarded_headers"] = base.guarded_headers - own
         options = {name: _READERS[name](name, wanted[name]) for name in RUN_OPTIONS if name in wanted}
         return dataclasses.replace(base, **config), dataclasses.replace(defaults, **options)
@@ -132,16 +134,14 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
         raise bad_member(f"options/{exc.name}", str(exc)) from None
 
 
-def _check_references(headers: Headers) -> None:
-    """Refuse ``env:NAME`` unless the operator listed the name: a caller could have any variable sent anywhere."""
-    for name, value in headers:
-        variable = referenced_variable(value)
-        if variable is not None and variable not in fetcher_settings().list_environment:
-            raise ConfigError(
-                "headers",
-                f"may not ask for the environment variable {variable[:100]} ({name}) unless FETCHER_LIST_ENVIRONMENT "
-                "names it",
-            )
+def _headers(value: Any) -> RequestHeaders:
+    """Read headers: lines, an object or pairs. Raises ConfigError."""
+    lines = value.splitlines() if isinstance(value, str) else None
+    pairs = read_pairs(value) if lines is None else [split_header("headers", line) for line in lines if line.strip()]
+    for name, text in pairs:
+        check_header(name, text)
+    variables = fetcher_settings().list_environment
+    return tuple((name, permitted_value(name, text, variables)) for name, text in pairs)
 
 
 def _text(name: str, value: Any) -> str:

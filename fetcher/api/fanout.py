@@ -25,6 +25,8 @@ from fetcher.engine.types import Outcome
 from fetcher.engine.urls import Url, parse_url
 from fetcher.extraction import Extract, Found, parse_extract
 from fetcher.payloads import encode
+from fetcher.shown import shown_text
+from fetcher.sources.entry import redacted
 from fetcher.texts import clean_text
 
 _READING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="trawl-fanout")
@@ -86,7 +88,7 @@ def parse_urls(texts: Sequence[str]) -> list[Url]:
         try:
             urls.append(parse_url(text))
         except InvalidUrl as exc:
-            invalid.append({"url": text[:500], "reason": str(exc)})
+            invalid.append({"url": redacted(text), "reason": shown_text(str(exc))})
     if invalid:
         listed = "; ".join(f"{entry['url'][:100]!r} {entry['reason']}" for entry in invalid)
         raise bad_parameter("url", f"cannot be used: {listed}", invalid=invalid)

@@ -14,6 +14,8 @@ from fetcher.api.pagination import read_limit
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.urls import Url, parse_url
 from fetcher.models import ERROR_KINDS, ResultStatus, RunState
+from fetcher.shown import shown_text
+from fetcher.sources.entry import redacted
 
 _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?")
 _TRUE = {"1": True, "true": True, "0": False, "false": False}
@@ -95,7 +97,7 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     """
     host = text.lower()
     if not _HOST.fullmatch(host):
-        raise ValueError(f"must be a host such as example.com or example.com:8080, not {text[:100]!r}")
+        raise ValueError(f"must be a host such as example.com or example.com:8080, not {redacted(text)!r}")
     if re.search(r":[0-9]+$", host) and not host.endswith("]"):
         return (host,)
     return f"{host}:80", f"{host}:443"
@@ -105,7 +107,7 @@ def _url(text: str) -> Url:
     try:
         return parse_url(text)
     except InvalidUrl as exc:
-        raise ValueError(str(exc)) from None
+        raise ValueError(shown_text(str(exc))) from None
 
 
 CURSOR = Parameter("cursor", _text)

@@ -20,7 +20,7 @@ from fetcher import conf
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, parse_header
-from fetcher.engine.types import Headers
+from fetcher.engine.references import EnvReference, RequestHeaders
 from fetcher.extraction import parse_extract
 from fetcher.options import MAX_DATA, RunOptions
 from fetcher.sources import SourceError
@@ -236,15 +236,15 @@ def config_from(options: dict[str, Any], base: FetchConfig | None = None) -> Fet
         raise CommandError(f"argument {flag}: {exc}", returncode=USAGE) from None
 
 
-def given_headers(options: dict[str, Any]) -> Headers:
+def given_headers(options: dict[str, Any]) -> RequestHeaders:
     """Return the headers that the options give. Raises CommandError (usage)."""
-    headers = tuple(options["header"])
+    headers: RequestHeaders = tuple(options["header"])
     if variable := options.get("user_env"):
         if any(name.lower() == "authorization" for name, _ in headers):
             raise CommandError(
                 "argument --user-env: cannot be used together with --header 'Authorization: …'", returncode=USAGE
             )
-        headers += (("Authorization", f"basic-env:{variable}"),)
+        headers += (("Authorization", EnvReference(variable, basic=True)),)
     return headers
 
 

@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TextIO
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from fetcher.cli.console import console_for
 from fetcher.cli.text import count, duration, printable
 from fetcher.progress import Progress
 
@@ -27,7 +27,7 @@ class Reporter:
 
     def __init__(self, style: str, stream: TextIO) -> None:
         self._stream = stream
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = console_for(stream, soft_wrap=True)
         if style == "auto":
             style = "bar" if self._console.is_terminal else "plain"
         self._style = style
@@ -68,9 +68,9 @@ class Reporter:
 
     async def _bar(self, progress: Progress) -> None:
         bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             auto_refresh=False,
             expand=True,

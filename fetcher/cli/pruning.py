@@ -17,6 +17,7 @@ from fetcher.cli.text import count, size
 from fetcher.models import Run
 from fetcher.payloads import run_items
 from fetcher.store import prune as store
+from fetcher.store.request_bodies import prune_request_bodies
 from fetcher.texts import first_line
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -64,6 +65,7 @@ def prune(out: TextIO, err: TextIO, keep: int | None, older_than: timedelta | No
             stay += [] if gone else [run]
         # Without a run to remove as well: an interrupted call may have left some.
         store.prune_bodies(pruned, report)
+        prune_request_bodies(pruned, report)
     except KeyboardInterrupt:
         err.write(f"interrupted: {_told(pruned)} removed; the same call goes on\n")
         raise SystemExit(130) from None
@@ -91,7 +93,10 @@ def _chosen(keep: int | None, older_than: timedelta | None) -> list[int]:
 
 def _told(pruned: store.Pruned) -> str:
     bodies = f"{count(pruned.bodies)} {'body' if pruned.bodies == 1 else 'bodies'}"
-    return f"{count(pruned.runs, 'run')}, {count(pruned.results, 'result')}, {bodies}, {count(pruned.files, 'file')}"
+    parts = [count(pruned.runs, "run"), count(pruned.results, "result"), bodies, count(pruned.files, "file")]
+    if pruned.targets:
+        parts.append(f"{count(pruned.targets, 'target')} with a request body")
+    return ", ".join(parts)
 
 
 def _listed(runs: list[int]) -> str:

@@ -150,6 +150,7 @@ def _config(run: Run, options: dict[str, Any]) -> FetchConfig:
         before,
         headers=effective_headers(before.headers, again),
         secret_headers=before.secret_headers | settings.secret_headers,
+        secret_parameters=before.secret_parameters | settings.secret_parameters,
         allowed_networks=tuple(dict.fromkeys((*before.allowed_networks, *settings.allowed_networks))),
     )
     known = {name.lower() for name, _ in (*again, *given_headers(options))}

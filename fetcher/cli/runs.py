@@ -11,11 +11,12 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from django.db.models import Avg, Count, F, Max, Min, QuerySet, Sum
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fetcher.cli.console import console_for
 from fetcher.cli.summary import print_parts, print_summary
 from fetcher.cli.text import count, duration, printable
 from fetcher.engine.config import FetchConfig
@@ -165,7 +166,7 @@ def watch_run(stream: Any, find: Callable[[], RunItem], *, sleep: Callable[[floa
 
     A terminal gets one block that is redrawn, anything else a line every few seconds. ``find`` reads the run anew.
     """
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    console = console_for(stream, soft_wrap=True)
     run = find()
     if console.is_terminal:
         with Live(_block(run), console=console, auto_refresh=False, transient=True) as live:

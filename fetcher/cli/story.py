@@ -17,8 +17,10 @@ from fetcher.cli.summary import print_parts
 from fetcher.cli.text import count, duration, printable, size
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
-from fetcher.models import Body, Result
+from fetcher.headers import load_headers
+from fetcher.models import Body, Result, Run
 from fetcher.payloads import AttemptItem, ResultDetail, RunItem, encode
+from fetcher.shown import shown_text, shown_url
 
 _COLOURS = {"succeeded": "green", "not_modified": "green", "failed": "red", "skipped": "yellow"}
 _LINES = 20
@@ -75,7 +77,7 @@ def _head(result: ResultDetail, run: RunItem) -> Text:
     text.append(f" of run {run.id}", "not bold")
     if run.label:
         text.append(f" ({printable(run.label)})", "not bold")
-    text.append(f"\n{result.method} {printable(result.url)}", "not bold")
+    text.append(f"\n{result.method} {printable(shown_url(result.url))}", "not bold")
     if result.label:
         text.append(f"\nLabel: {printable(result.label)}", "not bold")
     text.append(f"\n{verdict(result)}", f"not bold {_COLOURS.get(result.status, '')}")
@@ -158,7 +160,9 @@ def _wait(attempt: AttemptItem) -> str:
 def _redirects(result: ResultDetail) -> Table:
     table = _table()
     for hop in result.redirects:
-        table.add_row("", str(hop.status), Text(f"{printable(hop.url)}\nto {printable(hop.location)}"))
+        table.add_row(
+            "", str(hop.status), Text(f"{printable(shown_url(hop.url))}\nto {printable(shown_url(hop.location))}")
+        )
     return table
 
 
@@ -180,7 +184,7 @@ def _timings(result: ResultDetail) -> Table:
 def _headers(result: ResultDetail) -> Table:
     table = _table()
     for name, value in result.headers.items():
-        table.add_row("", Text(f"{printable(name)}: {printable(value)}"))
+        table.add_row("", Text(f"{printable(name)}: {printable(shown_text(value))}"))
     return table
 
 
@@ -241,7 +245,9 @@ def first_lines(start: bytes, *, whole: bool) -> list[str]:
 
 def _request(result: ResultDetail, run: RunItem) -> Text:
     defaults = FetchConfig()
-    headers = [(str(name), str(value)) for name, value in run.options.get("headers", ())]
+    # As they are stored: what is shown of a reference is text, and text must not become the shell's $NAME.
+    stored = Run.objects.filter(pk=run.id).values_list("options", flat=True).first() or {}
+    headers = load_headers(stored.get("headers"))
     agent = run.options.get("user_agent", defaults.user_agent)
     line = curl_line(
         result.request,
@@ -251,7 +257,7 @@ def _request(result: ResultDetail, run: RunItem) -> Text:
     )
     text = Text(f"The same request\n  {printable(line)}")
     if "SECRET" in line:
-        text.append("\n  write the value of a secret header in place of SECRET")
+        text.append("\n  write the value of a secret header or parameter in place of SECRET")
     if result.request.body_bytes is not None:
         text.append(f"\n  BODY is a file with its {count(result.request.body_bytes, 'byte')}")
     return text

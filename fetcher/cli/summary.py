@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from django.db.models import Count, Min
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fetcher.cli.console import console_for
 from fetcher.cli.text import count, duration, printable, program, size
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.models import Result, Run, RunState
 from fetcher.payloads import run_items
 from fetcher.progress import Progress
+from fetcher.shown import shown_url
 from fetcher.store import trouble
 
 _SAMPLES = 5
@@ -84,11 +86,11 @@ def figures(progress: Progress) -> dict[str, float | str | None]:
 
 def print_parts(stream: TextIO, parts: Sequence[RenderableType]) -> None:
     """Print parts with an empty line between two; neither wrapped nor padded where the stream is no terminal."""
-    terminal = Console(file=stream, highlight=False)
+    terminal = console_for(stream)
     if terminal.is_terminal:
         _draw(terminal.print, parts)
         return
-    page = Console(file=io.StringIO(), highlight=False, width=_UNBOUNDED, color_system=None, force_terminal=False)
+    page = console_for(io.StringIO(), width=_UNBOUNDED, color_system=None, force_terminal=False)
     with page.capture() as capture:
         _draw(page.print, parts)
     stream.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
@@ -175,7 +177,7 @@ def _samples(reasons: Sequence[Reason]) -> Table:
     rows = Result.objects.filter(id__in=shown).values_list("id", "target__url", "error_detail", "attempts")
     for pk, url, detail, attempts in sorted(rows, key=lambda row: list(shown).index(row[0])):
         times = f" (after {count(attempts, 'attempt')})" if attempts > 1 else ""
-        table.add_row("", Text(shown[pk], "red"), Text(f"{_short(url)}\n{printable(detail)}{times}"))
+        table.add_row("", Text(shown[pk], "red"), Text(f"{_short(shown_url(url))}\n{printable(detail)}{times}"))
     return table
 
 

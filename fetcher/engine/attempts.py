@@ -21,6 +21,7 @@ from fetcher.engine.errors import ErrorKind, FetchError, SpillFailed
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues, Turn
 from fetcher.engine.retry import PAUSING_STATUSES, Failure, RetryPolicy, parse_retry_after
+from fetcher.engine.sensitive import mask_text
 from fetcher.engine.types import Outcome, Redirect, Status
 
 Paused = Callable[[str, float], None]
@@ -166,9 +167,11 @@ class Attempts:
                 attempt=len(journey.attempts) + 1,
                 since_first=now - journey.first_at,
             )
-        journey.end_attempt(error.kind, error.detail, wait)
+        # Text for people, which may repeat a URL: the server's, the target's, or one in an unforeseen error.
+        detail = mask_text(error.detail, self._config.secret_parameters)
+        journey.end_attempt(error.kind, detail, wait)
         if wait is None:
-            return journey.outcome(Status.FAILED, error.kind, error.detail)
+            return journey.outcome(Status.FAILED, error.kind, detail)
         self._meter.retries += 1
         journey.restart()
         self._queues.push(journey.target.host, journey, now=now, at=now + wait.seconds, front=True)

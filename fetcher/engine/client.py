@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,15 +18,17 @@ import msgspec
 
 from fetcher.engine.bodies import SpilledBody, Spilling
 from fetcher.engine.body_reader import BodyReader
-from fetcher.engine.config import WIPED, ConfigError, FetchConfig, is_reference, resolve_header
+from fetcher.engine.config import ConfigError, FetchConfig, resolve_header
 from fetcher.engine.cookies import Cookie, collect_cookies, with_cookies
 from fetcher.engine.deadlines import Deadlines
 from fetcher.engine.decoding import ACCEPT_ENCODING, read_codings, too_large
 from fetcher.engine.errors import ErrorKind, FetchError, InvalidUrl, TooManyRedirects, fetch_error
+from fetcher.engine.references import HeaderValue, RequestHeaders
 from fetcher.engine.transport import WIRE, PreparedRequest, Wire
 from fetcher.engine.transport.messages import RawHeaders, WholeBody, response_fields
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import Url, join_url, known_url
+from fetcher.engine.validators import usable_validator
 
 _T = TypeVar("_T")
 
@@ -46,11 +49,11 @@ _KNOWN_HEADERS_CHARS = 4096
 
 
 class Hop(msgspec.Struct, frozen=True, gc=False):
-    """One request of an attempt. Header values are as configured: ``env:NAME`` is looked up when it is sent."""
+    """One request of an attempt. Header values are as configured: references are looked up when it is sent."""
 
     url: Url
     method: str
-    headers: Headers
+    headers: RequestHeaders
     body: bytes | None = None
     validators: Validators | None = None
     number: int = 0
@@ -107,8 +110,8 @@ class Client:
             ("Accept", "*/*"),
             ("Accept-Encoding", ACCEPT_ENCODING),
         )
-        self._effective: dict[Headers, Headers] = {}
-        self._ready: dict[Headers, _Ready] = {}
+        self._effective: dict[RequestHeaders, RequestHeaders] = {}
+        self._ready: dict[RequestHeaders, _Ready] = {}
 
     def first_hop(self, target: Target) -> Hop:
         """Return the request that a target asks for. Raises InvalidUrl."""
@@ -206,18 +209,18 @@ class Client:
             fits = hop.validators.url == hop.url.href and hop.method in _VALIDATED
             if fits and (conditions := conditional_headers(hop.validators)):
                 raw = ready.raw or _raw_headers(hop.headers)
-                ready = _Ready((*raw, *_raw_headers(conditions)), conditional=True)
+                ready = _Ready((*raw, *_encoded(conditions)), conditional=True)
         exchange.conditional = ready.conditional
         raw = ready.raw if ready.raw is not None else _raw_headers(hop.headers)
         if hop.cookies:
             raw = with_cookies(raw, hop.cookies, hop.url, time.time())
         return PreparedRequest(hop.method, hop.url, raw, hop.body, {"timeout": self._timeouts, WIRE: exchange.wire})
 
-    def _prepared(self, headers: Headers) -> _Ready:
+    def _prepared(self, headers: RequestHeaders) -> _Ready:
         """Return headers as they are sent; most requests have the same ones."""
         ready = self._ready.get(headers)
         if ready is None:
-            fixed = not any(is_reference(value) or value == WIPED for _, value in headers)
+            fixed = all(isinstance(value, str) for _, value in headers)
             ready = _Ready(_raw_headers(headers) if fixed else None, _conditional(headers))
             _remember(self._ready, headers, ready)
         return ready
@@ -281,39 +284,46 @@ def _not_kept(error: FetchError) -> str:
     return f"its body is not kept: {error.detail}"
 
 
-def _raw_headers(headers: Headers) -> RawHeaders:
+def _raw_headers(headers: RequestHeaders) -> RawHeaders:
     try:
-        # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
-        return tuple((name.encode(), resolve_header(name, value).encode("latin-1")) for name, value in headers)
+        return _encoded((name, resolve_header(name, value)) for name, value in headers)
     except ConfigError as exc:
         raise FetchError(str(exc), kind=ErrorKind.INTERNAL) from None
 
 
-def _remember(known: dict[Headers, _T], headers: Headers, value: _T) -> None:
-    if sum([len(name) + len(text) for name, text in headers]) > _KNOWN_HEADERS_CHARS:
+def _encoded(headers: Iterable[tuple[str, str]]) -> RawHeaders:
+    # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
+    return tuple((name.encode(), value.encode("latin-1")) for name, value in headers)
+
+
+def _remember(known: dict[RequestHeaders, _T], headers: RequestHeaders, value: _T) -> None:
+    if sum([len(name) + len(text) for name, text in headers if isinstance(text, str)]) > _KNOWN_HEADERS_CHARS:
         return
     if len(known) >= _KNOWN_HEADERS:  # a list in which each target has its own
         known.clear()
     known[headers] = value
 
 
-def _conditional(headers: Headers) -> bool:
+def _conditional(headers: RequestHeaders) -> bool:
     return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
 
 def conditional_headers(validators: Validators) -> Headers:
-    """Return the headers of a conditional request (RFC 9110, sections 13.1.2 and 13.1.3)."""
+    """Return the headers of a conditional request (RFC 9110, sections 13.1.2 and 13.1.3).
+
+    What a server gave is sent back as it is, or not at all: it is never looked at for anything that it could mean.
+    """
     found = []
-    if validators.etag:
-        found.append(("If-None-Match", validators.etag))
-    if validators.last_modified:
-        found.append(("If-Modified-Since", validators.last_modified))
+    if etag := usable_validator(validators.etag):
+        found.append(("If-None-Match", etag))
+    if last_modified := usable_validator(validators.last_modified):
+        found.append(("If-Modified-Since", last_modified))
     return tuple(found)
 
 
-def effective_headers(*layers: Headers) -> Headers:
+def effective_headers(*layers: RequestHeaders) -> RequestHeaders:
     """Lay headers over one another: a later layer replaces all values of a name that it gives (in any case)."""
-    result: list[tuple[str, str]] = []
+    result: list[tuple[str, HeaderValue]] = []
     for layer in layers:
         given = {name.lower() for name, _ in layer}
         result = [pair for pair in result if pair[0].lower() not in given] + list(layer)

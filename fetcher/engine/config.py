@@ -14,16 +14,14 @@ import base64
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass, fields
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.named_hosts import check_pattern, is_named
-from fetcher.engine.types import Headers
+from fetcher.engine.references import EnvReference, HeaderValue, RequestHeaders, parse_reference
+from fetcher.engine.sensitive import secret_headers
 from fetcher.engine.urls import Url
-
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
-"""Lower-case names whose values never leave Trawl but to the origin that they were meant for."""
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9,
           "k": 2**10, "m": 2**20, "g": 2**30}  # fmt: skip
@@ -33,10 +31,7 @@ _FRAMING = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
     "upgrade",
 })  # fmt: skip
-_REFERENCE = re.compile(r"(env|basic-env):(.*)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-WIPED = "\x00wiped"
-"""Stands for a target's own secret that is not stored any more: no header can have this value, and none is sent."""
 
 
 class ConfigError(ValueError):
@@ -79,10 +74,15 @@ class FetchConfig:
     """Hops for each attempt; with 0 a 3xx answer is the result."""
     user_agent: str = "trawl/0.1"
     """Sent unless a header says otherwise."""
-    headers: Headers = ()
-    """Sent with every target that does not say otherwise. A value may be a reference, see ``resolve_header``."""
-    secret_headers: frozenset[str] = SECRET_HEADERS
-    """Lower-case names that are dropped when a redirect leaves the origin."""
+    headers: RequestHeaders = ()
+    """Sent with every target that does not say otherwise. A value may be an ``EnvReference``; text is sent as it is."""
+    secret_headers: frozenset[str] = frozenset()
+    """Names of headers that are secret beside the usual ones (``sensitive.SECRET_HEADERS``); ``!name`` is not.
+
+    ``*`` in a name is any text. Secret values are never shown, and are dropped when a redirect leaves the origin.
+    """
+    secret_parameters: frozenset[str] = frozenset()
+    """The same for query parameters, whose values are masked in what people read."""
     guarded_headers: frozenset[str] = frozenset()
     """Lower-case names of ``headers`` that go to ``headers_hosts`` only.
 
@@ -122,23 +122,23 @@ class FetchConfig:
             except ValueError as exc:
                 raise ConfigError("headers_hosts", str(exc)) from None
 
-    def headers_for(self, url: Url) -> Headers:
+    def headers_for(self, url: Url) -> RequestHeaders:
         """Return those of ``headers`` that may go to a URL."""
         if not self.guarded_headers or is_named(url, self.headers_hosts):
             return self.headers
         return tuple(pair for pair in self.headers if pair[0].lower() not in self.guarded_headers)
 
-    def is_secret(self, name: str, value: str) -> bool:
+    def is_secret(self, name: str, value: HeaderValue) -> bool:
         """Whether a header's value must not be shown or follow a redirect elsewhere."""
-        return name.lower() in self.secret_headers or is_reference(value)
+        return not isinstance(value, str) or name in secret_headers(self.secret_headers)
 
-    def stays_at_its_origin(self, name: str, value: str) -> bool:
+    def stays_at_its_origin(self, name: str, value: HeaderValue) -> bool:
         """Whether a header must not follow a redirect to another origin."""
         return self.is_secret(name, value) or name.lower() in self.guarded_headers
 
-    def is_literal_secret(self, name: str, value: str) -> bool:
+    def is_literal_secret(self, name: str, value: HeaderValue) -> bool:
         """Whether a header's value is a secret itself, and not the name of where it is."""
-        return name.lower() in self.secret_headers and not is_reference(value)
+        return not isinstance(value, EnvReference) and self.is_secret(name, value)
 
 
 CONFIG_FIELDS = tuple(field.name for field in fields(FetchConfig))
@@ -184,8 +184,14 @@ def parse_size(name: str, text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
-def parse_header(name: str, line: str) -> tuple[str, str]:
-    """Read ``Name: value``. Raises ConfigError."""
+def parse_header(name: str, line: str) -> tuple[str, HeaderValue]:
+    """Read ``Name: value`` as the operator writes it, where the value may be ``env:NAME``. Raises ConfigError."""
+    header, value = split_header(name, line)
+    return header, operator_value(header, value)
+
+
+def split_header(name: str, line: str) -> tuple[str, str]:
+    """Read ``Name: value``, whose value is text and nothing else. Raises ConfigError."""
     header, colon, value = line.partition(":")
     if not colon:
         # The line is not repeated: what was meant as a value may be a secret.
@@ -195,48 +201,57 @@ def parse_header(name: str, line: str) -> tuple[str, str]:
     return header, value
 
 
-def check_header(header: str, value: str) -> None:
+def operator_value(header: str, text: str) -> HeaderValue:
+    """Return what the operator means by a header's value: a reference, or the text. Raises ConfigError."""
+    reference = parse_reference(text)
+    if reference is None:
+        return text
+    if not reference.variable:
+        raise ConfigError("headers", f"the value of {header} names no environment variable after '{text}'")
+    return reference
+
+
+def permitted_value(header: str, text: str, variables: Container[str]) -> HeaderValue:
+    """Return what a header's value in a list or a call means: a reference to one of these variables, or the text.
+
+    A reference to any other variable is refused, because who writes a list could have any variable sent anywhere, and
+    sent as text it would not be what they mean. Raises ConfigError.
+    """
+    value = operator_value(header, text)
+    if isinstance(value, EnvReference) and value.variable not in variables:
+        raise ConfigError(
+            "headers",
+            f"the value of {header} asks for the environment variable {value.variable[:100]}, which a list or a call "
+            "may use only where FETCHER_LIST_ENVIRONMENT names it",
+        )
+    return value
+
+
+def check_header(header: str, value: HeaderValue) -> None:
     """Refuse what could not be sent, or would be sent as something else. Raises ConfigError, never naming the value."""
     if not _TOKEN.fullmatch(header):
         raise ConfigError("headers", f"{header[:100]!r} is not a header name (letters, digits and hyphens)")
     if header.lower() in _FRAMING:
         raise ConfigError("headers", f"the header {header} is set by Trawl itself and cannot be given")
-    if not _VALUE.fullmatch(value):
+    if isinstance(value, str) and not _VALUE.fullmatch(value):
         raise ConfigError("headers", f"the value of {header} has a line break or another character that cannot be sent")
-    if (reference := _REFERENCE.fullmatch(value)) and not reference[2]:
-        raise ConfigError("headers", f"the value of {header} names no environment variable after '{value}'")
 
 
-def is_reference(value: str) -> bool:
-    """Whether a header's value is ``env:NAME`` or ``basic-env:NAME`` and not what is sent."""
-    return referenced_variable(value) is not None
-
-
-def referenced_variable(value: str) -> str | None:
-    """Return the environment variable that a header's value names, or None where it is what is sent."""
-    reference = _REFERENCE.fullmatch(value)
-    return None if reference is None else reference[2]
-
-
-def resolve_header(header: str, value: str) -> str:
-    """Return the value to send; what a reference names is looked up now. Raises ConfigError where it is not set.
-
-    ``env:NAME`` is the variable as it is. ``basic-env:NAME`` is ``user:password`` in a variable, sent as Basic
-    authentication (RFC 7617, in UTF-8).
-    """
-    reference = _REFERENCE.fullmatch(value)
-    if reference is None:
-        if value == WIPED:
-            raise ConfigError("headers", f"the value of {header} was secret and is not stored any more; give it again")
+def resolve_header(header: str, value: HeaderValue) -> str:
+    """Return the value to send; what a reference names is looked up now. Raises ConfigError where it is not set."""
+    if isinstance(value, str):
         return value
-    kind, variable = reference.groups()
-    found = os.environ.get(variable)
+    if value is None:
+        raise ConfigError("headers", f"the value of {header} was secret and is not stored any more; give it again")
+    found = os.environ.get(value.variable)
     if found is None:
-        raise ConfigError("headers", f"the header {header} needs the environment variable {variable}, which is not set")
-    if kind == "basic-env":
-        return _basic(variable, found)
+        raise ConfigError(
+            "headers", f"the header {header} needs the environment variable {value.variable}, which is not set"
+        )
+    if value.basic:
+        return _basic(value.variable, found)
     if not _VALUE.fullmatch(found):
-        raise ConfigError("headers", f"the environment variable {variable} has a character that cannot be sent")
+        raise ConfigError("headers", f"the environment variable {value.variable} has a character that cannot be sent")
     return found
 
 
@@ -248,7 +263,7 @@ def _basic(variable: str, credentials: str) -> str:
     return f"Basic {base64.b64encode(credentials.encode(errors='surrogateescape')).decode()}"
 
 
-def check_environment(headers: Iterable[tuple[str, str]]) -> None:
+def check_environment(headers: RequestHeaders) -> None:
     """Look up every reference once, so that a missing one is an error before the start. Raises ConfigError."""
     for header, value in headers:
         resolve_header(header, value)

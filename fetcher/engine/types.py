@@ -13,8 +13,10 @@ import msgspec
 
 from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.errors import ErrorKind
+from fetcher.engine.references import RequestHeaders
 
 Headers = tuple[tuple[str, str], ...]
+"""An answer's headers."""
 
 
 class Status(StrEnum):
@@ -115,7 +117,7 @@ class Target(msgspec.Struct, frozen=True):
     url: str
     host: str
     method: str = "GET"
-    headers: Headers = ()
+    headers: RequestHeaders = ()
     body: bytes | None = None
     label: str | None = None
     retry: bool = False

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import ada_url
 import msgspec
 
 from fetcher.engine.errors import InvalidUrl
+from fetcher.engine.references import HeaderValue, RequestHeaders
 
 MAX_LENGTH = 8000
 """Octets; what RFC 9110, section 4.1 asks everybody to support."""
@@ -163,26 +164,35 @@ def _checked(parsed: ada_url.URL) -> Url:
 def fingerprint(
     method: str,
     url: str,
-    headers: Iterable[tuple[str, str]] = (),
+    headers: RequestHeaders = (),
     body: bytes | None = None,
     *,
-    secret_names: frozenset[str] = frozenset(),
+    is_secret: Callable[[str], bool] = lambda name: False,
     key: bytes = b"",
 ) -> bytes:
     """Identify a target: 16 bytes of BLAKE2b over method, URL, own headers and body.
 
-    Values of headers named in ``secret_names`` (lower case) enter keyed with ``key`` (at most 64 bytes), so that the
-    stored fingerprint is no oracle for them.
+    Values of headers whose names are secret enter keyed with ``key`` (at most 64 bytes), so that the stored fingerprint
+    is no oracle for them. A reference is no text: its name's part has a colon, which no
+    header's name can have.
     """
     digest = hashlib.blake2b(digest_size=16)
     parts = [method.encode(), url.encode()]
-    for name, value in sorted((name.lower(), value) for name, value in headers):
-        secret = name in secret_names
-        raw = value.encode()
-        parts += [name.encode(), hashlib.blake2b(raw, key=key, digest_size=16).digest() if secret else raw]
+    for name, value in sorted(((name.lower(), value) for name, value in headers), key=_order):
+        if isinstance(value, str):
+            raw = value.encode()
+            keyed = is_secret(name)
+            parts += [name.encode(), hashlib.blake2b(raw, key=key, digest_size=16).digest() if keyed else raw]
+        else:
+            parts += [f"{name}:reference".encode(), str(value).encode()]
     if body is not None:
         parts.append(b"body:" + body)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()
+
+
+def _order(pair: tuple[str, HeaderValue]) -> tuple[str, bool, str]:
+    name, value = pair
+    return name, not isinstance(value, str), str(value)

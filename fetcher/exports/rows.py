@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ FORMATS: tuple[Format, ...] = ("ndjson", "csv")
 PAGE = 500
 """Results in memory at once."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = frozenset("=+-@")
 
 
 def result_pages(run: int) -> Iterator[list[ResultItem]]:
@@ -49,8 +50,9 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
 def cell(value: Any) -> Any:
     """Return a value as it stands in a cell.
 
-    A text that begins with ``= + - @``, a tab or a carriage return would be run as a formula by spreadsheets; it gets
-    an apostrophe in front, which they take for "this is text". Programs that read the file strip it.
+    A text that begins with ``= + - @`` would be run as a formula by spreadsheets, and by some also where it does so in
+    full width or behind blanks. It gets an apostrophe in front, which they take for "this is text". Programs that read
+    the file strip it.
     """
     match value:
         case None:
@@ -63,4 +65,13 @@ def cell(value: Any) -> Any:
             text = value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
         case _:
             text = encode(value).decode()
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _may_be_formula(text) else text
+
+
+def _may_be_formula(text: str) -> bool:
+    if not text or text[0].isalnum():  # nearly every cell
+        return False
+    first = text.lstrip()[:1]
+    # What cannot be printed is a tab, a line break, or a mark that is not seen and may be passed over.
+    unseen = not text[0].isprintable() or not first.isprintable()
+    return unseen or unicodedata.normalize("NFKC", first)[:1] in _FORMULA

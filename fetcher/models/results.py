@@ -37,8 +37,13 @@ class Target(models.Model):
     headers = models.JSONField(null=True)
     body = models.BinaryField(null=True)
 
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["id"], condition=models.Q(body__isnull=False), name="fetcher_target_body"),
+        ]
+
     def __str__(self) -> str:
-        return f"{self.method} {self.url}"
+        return f"target {self.pk}"
 
 
 class Body(models.Model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 
-from fetcher.sources.entry import Entry, SourceError, redacted
+from fetcher.sources.entry import Entry, SourceError, redacted, rejection
 from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, entry_for_fields
 from fetcher.sources.jsonl import read_headers
 from fetcher.sources.stream import Stream
@@ -152,11 +152,11 @@ def _entry(source: str, line: int, row: Sequence[str], places: dict[str, int], w
     cells = {name: row[place] for name, place in places.items() if place < len(row)}
     if len(row) != width:
         reason = f"columns: {len(row)}, where the header row has {width}; a field with the delimiter in it needs quotes"
-        return Entry(source, line, value=redacted(cells.get("url", "")), reason=reason)
+        return rejection(source, line, cells.get("url", ""), reason)
     try:
         fields = _fields(cells)
     except FieldError as exc:
-        return Entry(source, line, value=redacted(cells["url"]), reason=str(exc))
+        return rejection(source, line, cells["url"], str(exc))
     return entry_for_fields(source, line, fields)
 
 

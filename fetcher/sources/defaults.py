@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import msgspec
 
-from fetcher.sources.entry import Entry, redacted
+from fetcher.sources.entry import Entry, rejection
 from fetcher.sources.fields import WITHOUT_BODY
 
 
@@ -29,7 +29,7 @@ def _with_defaults(entries: Iterator[Entry], method: str, data: bytes | None) ->
                 yield entry
             elif target.body is not None and method in WITHOUT_BODY:
                 reason = f"body: a {method} request has none (--method); name another method with this target"
-                yield Entry(entry.source, entry.line, value=redacted(target.url), reason=reason)
+                yield rejection(entry.source, entry.line, target.url, reason)
             else:
                 body = data if target.body is None else target.body
                 yield msgspec.structs.replace(entry, target=msgspec.structs.replace(target, method=method, body=body))

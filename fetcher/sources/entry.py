@@ -9,6 +9,7 @@ import msgspec
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Target
 from fetcher.engine.urls import parse_url
+from fetcher.shown import shown_text, shown_url
 
 _USERINFO = re.compile(r"^((?:https?:|[a-z][a-z0-9+.-]*:(?=//))?/*).*@", re.DOTALL | re.IGNORECASE)
 _SHOWN = 200
@@ -43,15 +44,21 @@ def entry_for_url(source: str, line: int, text: str) -> Entry:
     try:
         url = parse_url(text)
     except InvalidUrl as exc:
-        return Entry(source, line, value=redacted(text), reason=str(exc))
+        return rejection(source, line, text, str(exc))
     return Entry(source, line, Target(url.href, url.host))
 
 
-def redacted(text: str) -> str:
-    """Return rejected input as it may be shown and stored: printable, short, without user name and password.
+def rejection(source: str, line: int, text: str, reason: str) -> Entry:
+    """Return the entry for input that is no target; secrets are masked in text and reason."""
+    return Entry(source, line, value=redacted(text), reason=shown_text(reason))
 
-    What was rejected may have them anywhere, and a password may have any character: all before the last @ goes.
+
+def redacted(text: str) -> str:
+    """Return rejected input as it may be shown and stored: printable, short, without secrets.
+
+    What was rejected may have a user name and password anywhere, and a password may have any character: all before the
+    last @ goes. So do the values of secret parameters.
     """
-    text = _USERINFO.sub(r"\1***@", text)
+    text = shown_url(_USERINFO.sub(r"\1***@", text))
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: _SHOWN + 1])
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

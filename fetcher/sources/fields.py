@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fetcher.conf import fetcher_settings
-from fetcher.engine.config import ConfigError, check_header, referenced_variable
+from fetcher.engine.config import ConfigError, check_header, permitted_value
 from fetcher.engine.errors import InvalidUrl
-from fetcher.engine.types import Headers, Target
+from fetcher.engine.references import HeaderValue, RequestHeaders
+from fetcher.engine.types import Target
 from fetcher.engine.urls import parse_url
-from fetcher.sources.entry import Entry, redacted
+from fetcher.sources.entry import Entry, rejection
 
 NAMES = ("url", "method", "headers", "body", "label", "retry")
 MAX_RECORD = 2**20
@@ -50,7 +51,7 @@ def entry_for_fields(source: str, line: int, fields: Fields) -> Entry:
         reason = str(exc)
     except FieldError as exc:
         reason = str(exc)
-    return Entry(source, line, value=redacted(fields.url), reason=reason)
+    return rejection(source, line, fields.url, reason)
 
 
 def target_for(fields: Fields) -> Target:
@@ -89,28 +90,20 @@ def read_method(text: str) -> str:
     return method
 
 
-def _headers(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> Headers:
+def _headers(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> RequestHeaders:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     found = tuple((name, value.strip(" \t")) for name, value in pairs)
-    for name, value in found:
-        try:
-            check_header(name, value)
-        except ConfigError as exc:
-            raise FieldError(f"headers: {exc}") from None
-        _check_reference(name, value)
     if sum(len(name) + len(value) for name, value in found) > MAX_HEADERS:
         raise FieldError(f"headers: are longer than {MAX_HEADERS} characters together")
-    return found
+    try:
+        return tuple((name, _value(name, value)) for name, value in found)
+    except ConfigError as exc:
+        raise FieldError(f"headers: {exc}") from None
 
 
-def _check_reference(name: str, value: str) -> None:
-    """Refuse ``env:NAME`` unless the operator listed the name: who writes a list could read any variable with it."""
-    variable = referenced_variable(value)
-    if variable is not None and variable not in fetcher_settings().list_environment:
-        raise FieldError(
-            f"headers: {name} asks for the environment variable {variable[:100]}, which a list may use only where "
-            "FETCHER_LIST_ENVIRONMENT names it"
-        )
+def _value(name: str, text: str) -> HeaderValue:
+    check_header(name, text)
+    return permitted_value(name, text, fetcher_settings().list_environment)
 
 
 def _label(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fetcher.sources.entry import Entry, entry_for_url, redacted
+from fetcher.sources.entry import Entry, entry_for_url, rejection
 from fetcher.sources.stream import Stream
 
 MAX_LINE = 64 * 2**10
@@ -35,7 +35,7 @@ def _entry(name: str, number: int, raw: bytes, *, whole: bool) -> Entry | None:
     if text.startswith("#") or (whole and not text):
         return None
     if not whole:
-        return Entry(name, number, value=redacted(text), reason=f"longer than {MAX_LINE} bytes")
+        return rejection(name, number, text, f"longer than {MAX_LINE} bytes")
     if not valid:
-        return Entry(name, number, value=redacted(text), reason="is not valid UTF-8")
+        return rejection(name, number, text, "is not valid UTF-8")
     return entry_for_url(name, number, text)

@@ -5,7 +5,7 @@ An index of sitemaps is refused with a word on what to pass instead.
 
 from __future__ import annotations
 
-from fetcher.sources.entry import Entry, SourceError, entry_for_url, redacted
+from fetcher.sources.entry import Entry, SourceError, entry_for_url, redacted, rejection
 from fetcher.sources.stream import Stream
 from fetcher.sources.xml_reader import Vocabulary, local
 
@@ -70,7 +70,7 @@ class _Locations(Vocabulary):
 
     def rejected(self, line: int, text: str, reason: str) -> None:
         """Take what is no URL."""
-        self.found.append(Entry(self.stream.name, line, value=redacted(text), reason=reason))
+        self.found.append(rejection(self.stream.name, line, text, reason))
 
 
 class Sitemap(_Locations):

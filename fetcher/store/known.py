@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fetcher.engine import types
+from fetcher.engine.references import RequestHeaders
 from fetcher.models import Result
 from fetcher.store.shards import NEWEST_GOOD, has_condition, load_previous, validators_for
 from fetcher.store.sql import in_batches, rows_among
@@ -24,7 +25,7 @@ class Known:
 
 
 def known_targets(
-    wanted: Mapping[bytes, types.Target], variant_of: Callable[[types.Headers], bytes]
+    wanted: Mapping[bytes, types.Target], variant_of: Callable[[RequestHeaders], bytes]
 ) -> dict[bytes, Known]:
     """Return what is known of the targets with these fingerprints; one that never succeeded is not among them."""
     found: dict[bytes, Known] = {}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
+from fetcher.headers import Sealed
 from fetcher.models import SHARD_SIZE, Lane, Shard, lane_number
 from fetcher.secrets import seal
 from fetcher.store import runs
@@ -22,7 +23,7 @@ class Planned(NamedTuple):
     position: int
     label: str | None = None
     retry: bool = False
-    secrets: tuple[str, ...] = ()
+    secrets: Sealed = ()
 
 
 Key = tuple[int, int]

@@ -13,7 +13,9 @@ from fetcher.database_errors import is_outage
 from fetcher.engine import types
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.defects import report_defect
+from fetcher.engine.sensitive import secret_headers
 from fetcher.engine.urls import fingerprint
+from fetcher.headers import dump_headers, secret_values
 from fetcher.models import RejectedLine, Run, Shard, Target
 from fetcher.secrets import derived_key
 from fetcher.sources import Entry
@@ -239,7 +241,9 @@ class EntryPlanner:
     def _target_ids(self, prints: Sequence[bytes], targets: Sequence[types.Target]) -> dict[bytes, int]:
         """Return the row id for each fingerprint, adding the targets that are new."""
         wanted = dict(zip(reversed(prints), reversed(targets), strict=True))
-        ids = _ids(list(wanted))
+        # Those with a body may be removed meanwhile (fetcher.store.request_bodies), unless they are held.
+        lock = "FOR KEY SHARE" if any(target.body is not None for target in targets) else ""
+        ids = _ids(list(wanted), lock)
         missing = sorted(mark for mark in wanted if mark not in ids)  # one order for all planners: no deadlock
         insert_rows(
             Target,
@@ -247,22 +251,17 @@ class EntryPlanner:
             [(mark, *self._columns(wanted[mark])) for mark in missing],
             skip_conflicts=True,
         )
-        return ids | _ids(missing)
+        return ids | _ids(missing, lock)
 
     def _planned(self, target: types.Target, pk: int, position: int) -> Planned:
-        secrets = self._secrets(target) if target.headers else ()
+        secrets = secret_values(self._config, target.headers) if target.headers else ()
         return Planned(pk, target.host, position, target.label, target.retry, secrets)
-
-    def _secrets(self, target: types.Target) -> tuple[str, ...]:
-        return tuple(value for name, value in target.headers if self._config.is_literal_secret(name, value))
 
     def _columns(self, target: types.Target) -> tuple[Any, ...]:
         if not target.headers:
             return target.method, target.url, target.host, None, target.body
-        headers = [
-            [name, None if self._config.is_literal_secret(name, value) else value] for name, value in target.headers
-        ]
-        return target.method, target.url, target.host, for_database(Target, "headers", headers), target.body
+        headers = for_database(Target, "headers", dump_headers(self._config, target.headers))
+        return target.method, target.url, target.host, headers, target.body
 
 
 class Planner(EntryPlanner):
@@ -293,9 +292,14 @@ def rejected_columns(entry: Entry) -> tuple[str, int, str, str]:
 def target_fingerprint(target: types.Target, config: FetchConfig, key: bytes) -> bytes:
     """Return what identifies a target in the database; ``key`` is ``derived_key("fingerprint")``."""
     return fingerprint(
-        target.method, target.url, target.headers, target.body, secret_names=config.secret_headers, key=key
+        target.method,
+        target.url,
+        target.headers,
+        target.body,
+        is_secret=secret_headers(config.secret_headers).__contains__,
+        key=key,
     )
 
 
-def _ids(prints: Sequence[bytes]) -> dict[bytes, int]:
-    return dict(rows_among("SELECT fingerprint, id FROM fetcher_target WHERE fingerprint {among}", prints))
+def _ids(prints: Sequence[bytes], lock: str) -> dict[bytes, int]:
+    return dict(rows_among("SELECT fingerprint, id FROM fetcher_target WHERE fingerprint {among}", prints, lock=lock))

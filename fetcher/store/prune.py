@@ -13,7 +13,8 @@ things keep that from vanishing:
   decided that nobody has them.
 * A body's file is written and removed under a lock on its name.
 
-Targets stay: finding out that nothing needs one costs a look into every shard, and fetching the URL again needs it.
+Targets stay: finding out that nothing needs one costs a look into every shard, and fetching the URL again needs it. But
+those with a body go (``fetcher.store.request_bodies``): it may hold a password.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Pruned:
     representations: int = 0
     bodies: int = 0
     files: int = 0
+    targets: int = 0
     held: int = 0
 
 

@@ -9,10 +9,10 @@ import msgspec
 from django.db import transaction
 
 from fetcher.bodies import BodyUnavailable, read_body
-from fetcher.conf import Settings
+from fetcher.conf import Settings, fetch_config
 from fetcher.content import is_json
 from fetcher.database_errors import is_outage
-from fetcher.details import encode_detail
+from fetcher.details import HeaderKeeper, encode_detail
 from fetcher.engine.defects import report_defect
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.journey import bare_failure
@@ -80,6 +80,8 @@ class Recorder:
         self._unsure: set[int] = set()
         self._given_up: dict[int, Outcome] = {}
         self._known: frozenset[bytes] = frozenset()
+        names = fetch_config()
+        self._keeper = HeaderKeeper(names.secret_headers, names.secret_parameters)
 
     def record(self, outcomes: Sequence[Outcome], *, done: Sequence[int] = ()) -> list[Outcome]:
         """Save outcomes and mark the shards in ``done`` as complete. Returns the new ones as they are stored, in order.
@@ -111,7 +113,7 @@ class Recorder:
                     raise content
                 if isinstance(extracted, Exception):
                     raise extracted
-                one = Recordable(outcome, place_of(outcome), content, encode_detail(outcome), *extracted)
+                one = Recordable(outcome, place_of(outcome), content, encode_detail(outcome, self._keeper), *extracted)
             except Exception as exc:
                 if is_outage(exc):
                     raise
@@ -133,7 +135,7 @@ class Recorder:
         detail = report_defect(error, step)
         bare = bare_failure(outcome.target, detail, attempts=outcome.attempts, started_at=outcome.started_at)
         self._given_up[place.result] = bare
-        return Recordable(bare, place, None, encode_detail(bare), None, "")
+        return Recordable(bare, place, None, encode_detail(bare, self._keeper), None, "")
 
     def _save_all(self, prepared: list[Recordable], done: Sequence[int]) -> None:
         """Save all; what cannot be saved is split, and replaced in the list once it is found."""

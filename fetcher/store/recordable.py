@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from fetcher.engine.types import Headers, Outcome, Status
+from fetcher.engine.validators import usable_validator
 from fetcher.models import Body, Representation
 from fetcher.store.bodies import Content
 from fetcher.store.shards import Place, Previous
@@ -96,9 +97,13 @@ def representation_of(
 
 
 def _described(headers: Headers) -> tuple[str, str, str]:
-    """Return what headers say of the content: its type, ETag and Last-Modified; the first of a name counts."""
+    """Return what headers say of the content: its type, ETag and Last-Modified; the first of a name counts.
+
+    A validator that cannot be sent back as it is counts as none.
+    """
     found: dict[str, str] = {}
     for name, value in headers:
         if len(name) in _DESCRIBING_SIZES and (low := name.lower()) in _DESCRIBING:
             found.setdefault(low, value)
-    return found.get("content-type", ""), found.get("etag", ""), found.get("last-modified", "")
+    etag, last_modified = found.get("etag", ""), found.get("last-modified", "")
+    return found.get("content-type", ""), usable_validator(etag), usable_validator(last_modified)

@@ -13,6 +13,7 @@ from fetcher.causes import Cause, any_of, parse_causes
 from fetcher.database_errors import is_outage
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.defects import report_defect
+from fetcher.headers import Sealed
 from fetcher.models import PLACES, Lane, RejectedLine, Result, Run, Shard, Target
 from fetcher.options import RunOptions
 from fetcher.secrets import UnsealError, unseal
@@ -183,10 +184,10 @@ def _planned(rows: list[dict[str, Any]]) -> list[Planned]:
     ]
 
 
-def _own(results: set[int]) -> tuple[set[int], dict[int, tuple[str, ...]]]:
+def _own(results: set[int]) -> tuple[set[int], dict[int, Sealed]]:
     """Return which of these results' targets opt into retries, and what is left of their own secrets."""
     retries: set[int] = set()
-    secrets: dict[int, tuple[str, ...]] = {}
+    secrets: dict[int, Sealed] = {}
     for batch in in_batches(sorted({result // PLACES for result in results}), _SHARDS):
         for shard, stored in Shard.objects.filter(id__in=batch).values_list("id", "payload"):
             payload = decode_payload(bytes(stored))

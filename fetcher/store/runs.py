@@ -14,8 +14,10 @@ from django.db.models import Sum
 
 from fetcher.conf import read_value
 from fetcher.engine.client import CONDITIONAL_HEADERS, effective_headers
-from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, resolve_header
+from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, operator_value, resolve_header
+from fetcher.engine.references import HeaderValue, RequestHeaders
 from fetcher.engine.types import Headers
+from fetcher.headers import Sealed, dump_headers, load_headers, secret_values
 from fetcher.models import OVER, Lane, ResultStatus, Run, RunState, Worker
 from fetcher.models.clock import database_now
 from fetcher.options import RunOptions
@@ -24,19 +26,20 @@ from fetcher.store import leases, waiting
 from fetcher.store.shards import wipe_secrets
 from fetcher.texts import clean_text
 
-REDACTED = "***"
 _STORED = ("method", "extract", "keep_body", "conditional", "split_hosts")
 _COUNTERS = ("planned", *ResultStatus.values, "bytes")
 
 
 class Secrets(msgspec.Struct, omit_defaults=True):
-    """What is stored sealed with a run until it is over: headers with literal secrets, the body that is sent.
+    """What is stored sealed with a run until it is over: literal secrets of its headers, the body that is sent.
 
-    A body may hold a password, and no name tells.
+    ``values`` are those of the headers that the options have without one, in their order. A body may hold a password,
+    and no name tells. ``headers`` is how earlier versions stored all headers: there references were text.
     """
 
     headers: Headers | None = None
     data: bytes | None = None
+    values: Sealed = ()
 
 
 class Asked(Protocol):
@@ -69,7 +72,7 @@ def create_run(
     inputs: list[dict[str, Any]] | None = None,
     job: tuple[int, str] | None = None,
 ) -> int:
-    """Add a pending run and return its id. Literal secret headers are stored sealed, and shown as ``***``.
+    """Add a pending run and return its id. Values of literal secret headers are stored sealed.
 
     ``inputs`` is what to read (``Inputs.dump``), None for what cannot be read again. ``job`` is the id and name of the
     job that the run is one of.
@@ -91,8 +94,8 @@ def create_run(
 
 def dump_secrets(config: FetchConfig, options: RunOptions) -> bytes | None:
     """Return what must not be read from the options, sealed; None where there is no secret."""
-    literal = any(config.is_literal_secret(*pair) for pair in config.headers)
-    secrets = Secrets(config.headers if literal else None, options.data)
+    values = secret_values(config, config.headers)
+    secrets = Secrets(data=options.data, values=values if any(value is not None for value in values) else ())
     return seal(secrets) if secrets != Secrets() else None
 
 
@@ -116,8 +119,8 @@ def dump_options(config: FetchConfig, more: RunOptions | None = None) -> dict[st
         value = getattr(config, field.name)
         match field.name:
             case "headers":
-                value = [[name, shown(config, name, text)] for name, text in value]
-            case "secret_headers" | "guarded_headers":
+                value = dump_headers(config, value)
+            case "secret_headers" | "secret_parameters" | "guarded_headers":
                 value = sorted(value)
             case "headers_hosts":
                 value = list(value)
@@ -127,21 +130,24 @@ def dump_options(config: FetchConfig, more: RunOptions | None = None) -> dict[st
     return options
 
 
-def shown(config: FetchConfig, name: str, value: str) -> str:
-    """Return a header's value as it may be shown: a literal secret is hidden, ``env:NAME`` says nothing."""
-    return REDACTED if config.is_literal_secret(name, value) else value
-
-
 def load_config(run: Asked) -> FetchConfig:
-    """Return the configuration that a run or a job was created with. Raises UnsealError, ConfigError."""
+    """Return the configuration that a run or a job was created with. Raises UnsealError, ConfigError.
+
+    Headers whose secret values are not stored any more have None (``wiped_headers``), which is never sent.
+    """
     options = {name: run.options[name] for name in CONFIG_FIELDS if name in run.options}
-    sealed = _unsealed(run).headers
-    options["headers"] = sealed if sealed is not None else tuple(tuple(pair) for pair in options["headers"])
-    options["secret_headers"] = frozenset(options["secret_headers"])
-    options["guarded_headers"] = frozenset(options.get("guarded_headers", ()))  # runs of older versions have none
+    options["headers"] = _load_headers(options["headers"], _unsealed(run))
+    for name in ("secret_headers", "secret_parameters", "guarded_headers"):  # runs of older versions lack some
+        options[name] = frozenset(options.get(name, ()))
     options["headers_hosts"] = tuple(options.get("headers_hosts", ()))
     options["allowed_networks"] = read_value("allowed_networks", options["allowed_networks"])
     return FetchConfig(**options)
+
+
+def _load_headers(stored: Any, sealed: Secrets) -> RequestHeaders:
+    if sealed.headers is not None:  # of an earlier version, whose options came from the operator alone
+        return tuple((name, operator_value(name, text)) for name, text in sealed.headers)
+    return load_headers(stored, sealed.values)
 
 
 def load_options(run: Asked) -> RunOptions:
@@ -152,29 +158,26 @@ def load_options(run: Asked) -> RunOptions:
 
 def wiped_headers(run: Run) -> list[str]:
     """Return the names of a run's headers whose values were secret and are not stored any more: the run was over."""
-    if _unsealed(run).headers is not None:
-        return []
-    secret = frozenset(run.options["secret_headers"])
-    return [name for name, value in run.options["headers"] if value == REDACTED and name.lower() in secret]
+    return [name for name, value in _load_headers(run.options["headers"], _unsealed(run)) if value is None]
 
 
 def _unsealed(run: Asked) -> Secrets:
     return unseal(bytes(run.secrets), Secrets) if run.secrets else Secrets()
 
 
-def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
+def variant_of(config: FetchConfig) -> Callable[[RequestHeaders], bytes]:
     """Return the function from a target's own headers to its variant (16 bytes).
 
-    The variant is an HMAC of all headers that are sent but User-Agent and conditionals, ``env:`` values looked up: what
-    one set of credentials got is never confirmed to another.
+    The variant is an HMAC of all headers that are sent but User-Agent and conditionals, references looked up: what one
+    set of credentials got is never confirmed to another.
     """
     key = derived_key("variant")
     ignored = CONDITIONAL_HEADERS | {"user-agent"}
     # Some hosts do not get these: what is asked so is never confirmed to a run in which all do, nor the reverse.
     guarded = f"\n\n{sorted(config.guarded_headers)} {config.headers_hosts}" if config.guarded_headers else ""
-    known: dict[Headers, bytes] = {}
+    known: dict[RequestHeaders, bytes] = {}
 
-    def variant(own: Headers) -> bytes:
+    def variant(own: RequestHeaders) -> bytes:
         if own not in known:
             headers = effective_headers(config.headers, own)
             pairs = sorted((name.lower(), _value(name, value)) for name, value in headers)
@@ -188,11 +191,11 @@ def variant_of(config: FetchConfig) -> Callable[[Headers], bytes]:
     return variant
 
 
-def _value(name: str, value: str) -> str:
+def _value(name: str, value: HeaderValue) -> str:
     try:
         return resolve_header(name, value)
     except ConfigError:  # a target's own; sending it fails with this very reason
-        return value
+        return str(value)
 
 
 def start(run: int, worker: int | None = None) -> None:

@@ -10,15 +10,16 @@ import msgspec
 from django.db import transaction
 
 from fetcher.engine import types
-from fetcher.engine.client import CONDITIONAL_HEADERS
-from fetcher.engine.config import WIPED
+from fetcher.engine.client import CONDITIONAL_HEADERS, conditional_headers
 from fetcher.engine.defects import report_defect
+from fetcher.engine.references import RequestHeaders
+from fetcher.headers import Sealed, load_headers
 from fetcher.models import PLACES, Shard
 from fetcher.models.clock import database_now
 from fetcher.secrets import unseal
 from fetcher.store.sql import rows_among
 
-Secrets = dict[int, tuple[str, ...]]
+Secrets = dict[int, Sealed]
 """What is sealed in a shard: the secret values of the target in each place."""
 NEWEST_GOOD = """(
     SELECT id FROM fetcher_result WHERE target_id = t.id AND run_id <> %s AND status IN ('succeeded', 'not_modified')
@@ -131,7 +132,7 @@ class Slot(msgspec.Struct, frozen=True, gc=False):
     position: int
     label: str | None
     retry: bool = False
-    secrets: tuple[str, ...] = ()
+    secrets: Sealed = ()
 
 
 def open_shards(lanes: Sequence[int], *, after: dict[int, int]) -> list[tuple[int, int]]:
@@ -185,7 +186,7 @@ def wipe_secrets(run: int) -> None:
 
 
 def load_targets(
-    run: int, slots: Sequence[Slot], variant_of: Callable[[types.Headers], bytes], *, conditional: bool = True
+    run: int, slots: Sequence[Slot], variant_of: Callable[[RequestHeaders], bytes], *, conditional: bool = True
 ) -> list[types.Target]:
     """Return the engine's targets for slots, in their order, each with its Place as ``key``.
 
@@ -212,13 +213,13 @@ def _target(
     slot: Slot,
     row: Sequence[Any],
     before: Previous | None,
-    variant_of: Callable[[types.Headers], bytes],
+    variant_of: Callable[[RequestHeaders], bytes],
     bodies: dict[bytes, bytes],
     *,
     conditional: bool,
 ) -> types.Target:
     _, method, url, host, stored, body, _ = row
-    headers = _own_headers(stored, slot.secrets) if stored is not None else ()
+    headers = load_headers(stored, slot.secrets) if stored is not None else ()
     variant = variant_of(headers)
     asks = conditional and before is not None and not has_condition(headers)
     return types.Target(
@@ -234,14 +235,7 @@ def _target(
     )
 
 
-def _own_headers(stored: str, secrets: Sequence[str]) -> types.Headers:
-    """Return a target's own headers with its secrets put in; one that is missing becomes WIPED, which is never sent."""
-    values = iter(secrets)
-    pairs: list[tuple[str, str | None]] = msgspec.json.decode(stored)
-    return tuple((name, next(values, WIPED) if value is None else value) for name, value in pairs)
-
-
-def has_condition(headers: types.Headers) -> bool:
+def has_condition(headers: RequestHeaders) -> bool:
     """Whether a target's own headers make its request conditional."""
     return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
 
@@ -250,9 +244,8 @@ def validators_for(previous: Previous | None, variant: bytes) -> types.Validator
     """Return what a conditional request of this variant may send, None where there is nothing to confirm."""
     if previous is None or not previous.kept or previous.variant != variant:
         return None
-    if not previous.etag and not previous.last_modified:
-        return None
-    return types.Validators(previous.etag, previous.last_modified, previous.final_url)
+    found = types.Validators(previous.etag, previous.last_modified, previous.final_url)
+    return found if conditional_headers(found) else None
 
 
 def load_previous(ids: Sequence[int]) -> dict[int | None, Previous]:

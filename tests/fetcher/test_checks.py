@@ -11,6 +11,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from fetcher.checks import _sqlite, check_settings, has_wal_reset_bug
+from fetcher.secrets import PUBLISHED_KEY
 
 
 def test_the_settings_of_this_project_are_fine() -> None:
@@ -46,6 +47,14 @@ def test_warnings_are_for_deployment_only(settings: Settings) -> None:
 
     assert run_checks(tags=["fetcher"]) == []
     assert deployed("fetcher.W004")
+
+
+def test_a_published_secret_key_is_e008(settings: Settings) -> None:
+    settings.SECRET_KEY = PUBLISHED_KEY
+    (found,) = [message for message in run_checks(tags=["fetcher"]) if message.id == "fetcher.E008"]
+
+    assert "protects no secret" in found.msg
+    assert "openssl rand" in str(found.hint)
 
 
 def test_a_storage_that_does_not_exist_is_e002(settings: Settings) -> None:

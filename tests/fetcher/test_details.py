@@ -5,10 +5,11 @@ from __future__ import annotations
 import zlib
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetcher.details import AttemptDetail, Detail, RedirectDetail, decode_detail, encode_detail
+from fetcher.details import AttemptDetail, Detail, HeaderKeeper, RedirectDetail, decode_detail, encode_detail
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Redirect, Status, Target, Timings
 from tests.support.stored import outcome
@@ -26,6 +27,51 @@ def test_headers_come_back_in_order(headers):
 def test_cookies_are_left_out():
     headers = (("set-COOKIE", "a=1"), ("Set-Cookie2", "b=1"), ("Cookie-Jar", "c"))
     assert decode_detail(encode_detail(outcome(TARGET, headers=headers))).headers == (("Cookie-Jar", "c"),)
+
+
+def kept(name: str, value: str, **names: frozenset[str]) -> str:
+    """Return what is stored of one header, each time anew and with what was learned of its name before."""
+    keeper = HeaderKeeper(**names)
+    first, again = (
+        decode_detail(encode_detail(outcome(TARGET, headers=((name, value), ("X-A", "1"))), keeper)).headers
+        for _ in range(2)
+    )
+    assert first == again
+    assert first[1] == ("X-A", "1")
+    return first[0][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("Authorization", "Bearer s3cret", "***"),
+        ("x-api-KEY", "s3cret", "***"),
+        ("X-Auth-Token", "s3cret", "***"),
+        ("Location", "https://u:s3cret@a.example/?token=s3cret&a=1", "https://***@a.example/?token=***&a=1"),
+        ("Location", "/cb?code=s3cret with space", "/cb?code=***"),
+        ("X-Amz-Website-Redirect-Location", "/?sig=s3cret", "/?sig=***"),
+        ("X-Original-URL", "/?sig=s3cret", "/?sig=***"),
+        ("Link", "</?page_token=2&token=s3cret>; rel=next", "</?page_token=2&token=***>; rel=next"),
+        ("Refresh", "0; url=https://a.example/?token=s3cret", "0; url=https://a.example/?token=***"),
+        ("WWW-Authenticate", 'Basic realm="a"', 'Basic realm="a"'),
+        ("ETag", '"?token=1"', '"?token=1"'),
+    ],
+)
+def test_secrets_that_a_server_sends_are_masked(name: str, value: str, stored: str) -> None:
+    assert kept(name, value) == stored
+
+
+def test_operators_names_of_secrets_count() -> None:
+    assert kept("X-Acme", "s3cret", headers=frozenset({"x-acme"})) == "***"
+    assert kept("Location", "/?acme=s3cret", parameters=frozenset({"acme"})) == "/?acme=***"
+
+
+def test_names_that_servers_choose_do_not_fill_the_memory() -> None:
+    keeper = HeaderKeeper()
+    for number in range(3000):
+        keeper.keep(((f"X-{number}", "1"), (f"X-{'a' * 1000}{number}", "1")))
+    assert len(keeper._plain) <= 1024
+    assert max(map(len, keeper._plain)) <= 64
 
 
 def test_redirects_and_attempts_come_back():

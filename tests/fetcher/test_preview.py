@@ -7,6 +7,7 @@ import pytest
 
 from fetcher import preview as module
 from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.models import Run, Target
 from fetcher.options import RunOptions
 from fetcher.preview import preview
@@ -100,4 +101,4 @@ def test_targets_that_differ_in_a_header_alone_are_no_duplicates():
 
 def test_needs_the_variables_that_a_run_would():
     with pytest.raises(ConfigError, match="TRAWL_TEST_UNSET"):
-        preview([], FetchConfig(headers=(("Cookie", "env:TRAWL_TEST_UNSET"),)))
+        preview([], FetchConfig(headers=(("Cookie", EnvReference("TRAWL_TEST_UNSET")),)))

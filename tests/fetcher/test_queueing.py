@@ -15,6 +15,7 @@ from fetcher.dispatch import DispatchError
 from fetcher.engine.config import ConfigError, FetchConfig
 from fetcher.engine.control import Control
 from fetcher.engine.errors import ErrorKind
+from fetcher.engine.references import EnvReference
 from fetcher.engine.types import Status
 from fetcher.listener import Listener
 from fetcher.models import Result, Run, RunState, Worker
@@ -108,7 +109,7 @@ class TestAList:
         assert Noting.woken == []
 
     def test_whose_headers_name_a_variable_is_left_to_those_who_have_it(self):
-        config = FetchConfig(headers=(("Authorization", "env:NOT_SET_HERE"),))
+        config = FetchConfig(headers=(("Authorization", EnvReference("NOT_SET_HERE")),))
         assert queue(entries(*URLS), config)[0] == RunState.PENDING
         drain(Run.objects.get().pk)
         run = Run.objects.get()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetcher.engine.types import Headers
-from fetcher.secrets import UnsealError, derived_key, seal, unseal
+from fetcher.secrets import PUBLISHED_KEY, UnsealError, derived_key, seal, unseal
 
 HEADERS = (("Authorization", "Bearer s3cret"), ("Cookie", "é"))
 
@@ -27,6 +27,15 @@ class TestSeal:
             sealed = seal(HEADERS)
         with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"]):
             assert unseal(sealed, Headers) == HEADERS
+
+    def test_opens_what_the_published_key_sealed_and_seals_nothing_with_it(self):
+        with override_settings(SECRET_KEY=PUBLISHED_KEY):
+            sealed = seal(HEADERS)
+        assert unseal(sealed, Headers) == HEADERS
+        with override_settings(SECRET_KEY="one"):
+            ours = seal(HEADERS)
+        with override_settings(SECRET_KEY=PUBLISHED_KEY), pytest.raises(UnsealError):
+            unseal(ours, Headers)
 
     @pytest.mark.parametrize("change", [lambda sealed: sealed[:-4], lambda sealed: b"", lambda sealed: b"nonsense"])
     def test_opens_nothing_that_was_changed(self, change):

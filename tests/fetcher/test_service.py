@@ -14,6 +14,7 @@ from django.db.models import F
 from fetcher.bodies import read_body
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.listener import Listener
 from fetcher.models import Lane, Result, Run, RunState, Shard, Worker
 from fetcher.options import RunOptions
@@ -265,7 +266,7 @@ class TestErrors:
     def test_of_the_configuration_come_before_anything_is_saved(self, monkeypatch):
         monkeypatch.delenv("TRAWL_TEST_TOKEN", raising=False)
         with pytest.raises(ConfigError, match="TRAWL_TEST_TOKEN"):
-            fetch([], FetchConfig(headers=(("Authorization", "env:TRAWL_TEST_TOKEN"),)))
+            fetch([], FetchConfig(headers=(("Authorization", EnvReference("TRAWL_TEST_TOKEN")),)))
         assert not Run.objects.exists()
 
 
@@ -319,7 +320,11 @@ class TestSecrets:
         monkeypatch.setenv("TRAWL_TEST_TOKEN", "s3cret-of-the-environment")
         config = FetchConfig(
             allowed_networks=LOOPBACK,
-            headers=(("Authorization", "Bearer s3cret-literal"), ("Cookie", "env:TRAWL_TEST_TOKEN"), ("X-A", "shown")),
+            headers=(
+                ("Authorization", "Bearer s3cret-literal"),
+                ("Cookie", EnvReference("TRAWL_TEST_TOKEN")),
+                ("X-A", "shown"),
+            ),
         )
         sealed = []
 

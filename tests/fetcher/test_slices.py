@@ -20,6 +20,7 @@ from django.utils import timezone
 from fetcher import slices
 from fetcher.dispatch import DispatchError
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.models import HostPause, Lane, Result, Run, RunState, Waiting, Worker, lane_number
 from fetcher.payloads import result_detail
 from fetcher.slices import Slice, wake_lost, work_slice
@@ -375,7 +376,7 @@ class TestAQueueThatIsAway:
 class TestTheEnd:
     def test_of_a_run_whose_options_cannot_be_used_here_is_its_failure(self, monkeypatch):
         monkeypatch.delenv("TRAWL_TEST_TOKEN", raising=False)
-        run = given(*urls("a", 1), config=FetchConfig(headers=(("Authorization", "env:TRAWL_TEST_TOKEN"),)))
+        run = given(*urls("a", 1), config=FetchConfig(headers=(("Authorization", EnvReference("TRAWL_TEST_TOKEN")),)))
         assert slice_of(run) == Slice(run, 0, True)
         row = Run.objects.get()
         assert row.state == RunState.FAILED

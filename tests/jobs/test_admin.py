@@ -9,6 +9,7 @@ from django.test import Client
 from django_q.models import Schedule as Alarm
 
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.models import Run
 from jobs import firing, timers
 from jobs.models import Firing, Job
@@ -80,7 +81,7 @@ class TestRunNow:
         assert all(f"/admin/fetcher/run/{run}/change/" in " ".join(said) for run in runs)
 
     def test_tells_which_could_not_begin_and_begins_the_rest(self):
-        missing = FetchConfig(headers=(("Authorization", "env:NO_SUCH_TOKEN"),))
+        missing = FetchConfig(headers=(("Authorization", EnvReference("NO_SUCH_TOKEN")),))
         jobs = [make_job("busy"), make_job("lacks", config=missing), make_job("fine")]
         busy = firing.run_now(jobs[0])
         said = sorted(self.chosen(*jobs))

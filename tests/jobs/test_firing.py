@@ -16,6 +16,7 @@ from pytest_django import Settings
 
 from fetcher.dispatch import DispatchError
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.models import Run
 from jobs import firing, store, timers
 from jobs.cluster import QCluster
@@ -369,7 +370,7 @@ class Broken(QCluster):
 class TestWhatCannotBegin:
     def test_for_want_of_a_variable_is_failed_and_says_which(self, monkeypatch):
         monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
-        config = FetchConfig(headers=(("Authorization", "env:NO_SUCH_TOKEN"),))
+        config = FetchConfig(headers=(("Authorization", EnvReference("NO_SUCH_TOKEN")),))
         job = make_job(schedule=QUARTERS, config=config)
         assert fire(job.pk, due(job)) == "failed"
         assert "NO_SUCH_TOKEN" in Firing.objects.get().reason
@@ -404,7 +405,7 @@ class TestWhatCannotBegin:
         assert [state for _, state in told()] == ["ran"]
 
     def test_fires_again_at_the_next_time(self, monkeypatch):
-        config = FetchConfig(headers=(("Authorization", "env:LATE_TOKEN"),))
+        config = FetchConfig(headers=(("Authorization", EnvReference("LATE_TOKEN")),))
         job = make_job(schedule=QUARTERS, config=config)
         fire(job.pk, due(job, ago=timedelta(minutes=15)))
         monkeypatch.setenv("LATE_TOKEN", "x")

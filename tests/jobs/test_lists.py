@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.engine.types import Target as Wanted
 from fetcher.options import RunOptions
 from fetcher.sources import Entry, SourceError
@@ -104,7 +105,7 @@ class TestExport:
         assert exported(make_job("news", *urls, options=RunOptions(split_hosts=2))) == urls
 
     def test_has_all_that_makes_a_target_but_secrets(self):
-        headers = (("Accept", "text/html"), ("Authorization", "Bearer x"), ("X-Api-Key", "env:KEY"))
+        headers = (("Accept", "text/html"), ("Authorization", "Bearer x"), ("X-Api-Key", EnvReference("KEY")))
         target = Wanted("http://a/", "a:80", "PUT", headers, b"x", label="first", retry=True)
         job = make_job(given=[Entry("list", 1, target, own_method=True)])
         [found] = export_targets(job.list_id)

@@ -15,6 +15,8 @@ from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.urls import parse_url
 from fetcher.models import Result
+from fetcher.shown import shown_text, shown_url
+from fetcher.sources.entry import redacted
 
 _EPILOG = """\
 examples:
@@ -71,9 +73,10 @@ def _find(text: str, run: int | None) -> int:
         try:
             url = parse_url(text)
         except InvalidUrl as exc:
-            raise CommandError(f"argument ID|URL: {text[:200]!r} {exc}", returncode=USAGE) from None
+            reason = shown_text(str(exc))
+            raise CommandError(f"argument ID|URL: {redacted(text)!r} {reason}", returncode=USAGE) from None
         results = Result.objects.of_url(url.href)
-        what = f"no result of GET {url.href}"
+        what = f"no result of GET {shown_url(url.href)}"
         advice = "manage.py fetch_urls fetches it"
     where = ""
     if run is not None:

@@ -7,9 +7,9 @@ import time
 from typing import Any, NoReturn
 
 from django.core.management.base import CommandParser
-from rich.console import Console
 
 from fetcher.cli.command import TrawlCommand
+from fetcher.cli.console import console_for
 from fetcher.cli.lookup import asking
 from fetcher.cli.runs import interruptible
 from fetcher.cli.streams import raw_stream, use_utf8
@@ -88,7 +88,7 @@ class Command(TrawlCommand):
         out.flush()
 
     def _watch(self, out: Any, options: dict[str, Any]) -> NoReturn:
-        console = Console(file=out, highlight=False)
+        console = console_for(out)
         while True:
             status = cluster_status(late=options["late"])
             if options["output"] == "json":

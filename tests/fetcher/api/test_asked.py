@@ -12,6 +12,7 @@ from fetcher.api.errors import Problem
 from fetcher.cli.options import OPTIONS
 from fetcher.conf import callers_config
 from fetcher.engine.config import CONFIG_FIELDS
+from fetcher.engine.references import EnvReference
 from fetcher.engine.urls import parse_url
 
 URL = "https://a.example/"
@@ -78,7 +79,7 @@ class TestOptions:
 
     def test_headers_may_name_the_variables_that_lists_may(self, settings):
         settings.FETCHER_LIST_ENVIRONMENT = "TOKEN"
-        assert read(options={"headers": {"A": "env:TOKEN"}}).config.headers == (("A", "env:TOKEN"),)
+        assert read(options={"headers": {"A": "env:TOKEN"}}).config.headers == (("A", EnvReference("TOKEN")),)
 
     @pytest.mark.parametrize(
         ("name", "value", "text"),
@@ -88,7 +89,7 @@ class TestOptions:
             ("per_host", True, "per_host must be a whole number of at least 1, not True"),
             ("deadline", -1, "deadline must be a number of seconds, more than 0, not -1"),
             ("user_agent", 5, "user_agent must be text, not 5"),
-            ("headers", {"A": "env:HOME"}, "headers may not ask for the environment variable HOME (A) unless"),
+            ("headers", {"A": "env:HOME"}, "headers the value of A asks for the environment variable HOME"),
             ("headers", ["A"], "headers must be pairs"),
             ("headers", 5, "headers must be pairs"),
             ("method", "a b", "method 'a b' is no method"),

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from fetcher.cli.curl import curl_line
+from fetcher.engine.references import EnvReference
 from fetcher.payloads import RequestItem
 
 
@@ -46,11 +47,11 @@ def test_leaves_secrets_out():
 
 
 def test_takes_what_was_read_from_the_environment_from_the_shells():
-    assert """--header 'authorization: '"$API_TOKEN" """ in line(run=[("Authorization", "env:API_TOKEN")])
+    assert """--header 'authorization: '"$API_TOKEN" """ in line(run=[("Authorization", EnvReference("API_TOKEN"))])
 
 
 def test_never_lets_a_name_of_a_variable_run():
-    assert "'authorization: env:A$(id)'" in line(run=[("Authorization", "env:A$(id)")])
+    assert "'x-a: SECRET'" in line(run=[("X-A", EnvReference("A$(id)"))])
 
 
 def test_prefers_the_targets_own_header_to_the_runs():

@@ -10,6 +10,7 @@ from django.test import override_settings
 
 from fetcher.cli.options import OPTIONS, add_fetch_options, add_request_options, config_from, options_from
 from fetcher.engine.config import CONFIG_FIELDS, FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.management.commands.fetch_urls import Command
 from fetcher.options import MAX_DATA, RunOptions
 
@@ -172,11 +173,11 @@ class TestRequestOptions:
 
 class TestUserEnv:
     def test_is_a_reference_in_the_header(self):
-        assert both("--user-env", "LOGIN").headers == (("Authorization", "basic-env:LOGIN"),)
+        assert both("--user-env", "LOGIN").headers == (("Authorization", EnvReference("LOGIN", basic=True)),)
 
     @override_settings(FETCHER_HEADERS="authorization: env:TOKEN\nA: 1")
     def test_goes_over_the_settings_header(self):
-        assert both("--user-env", "LOGIN").headers == (("A", "1"), ("Authorization", "basic-env:LOGIN"))
+        assert both("--user-env", "LOGIN").headers == (("A", "1"), ("Authorization", EnvReference("LOGIN", basic=True)))
 
     def test_clashes_with_a_header_of_its_own(self):
         with pytest.raises(CommandError, match="--user-env: cannot be used together") as raised:

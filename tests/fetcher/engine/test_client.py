@@ -12,6 +12,7 @@ import pytest
 from fetcher.engine.client import Client, Exchange, Hop, effective_headers
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind, FetchError, InvalidUrl, TooLarge, TooManyRedirects
+from fetcher.engine.references import EnvReference
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import parse_url
 
@@ -140,7 +141,7 @@ class TestHeaders:
 
 class TestEnvironment:
     async def test_a_value_is_read_when_it_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = hop(headers=(("Authorization", "env:TRAWL_TOKEN"),))
+        first = hop(headers=(("Authorization", EnvReference("TRAWL_TOKEN")),))
         monkeypatch.setenv("TRAWL_TOKEN", "Bearer s3cret")
 
         assert (await sent(first)).headers["authorization"] == "Bearer s3cret"
@@ -149,14 +150,14 @@ class TestEnvironment:
         monkeypatch.delenv("TRAWL_TOKEN", raising=False)
 
         with pytest.raises(FetchError, match="needs the environment variable TRAWL_TOKEN, which is not set") as caught:
-            await sent(hop(headers=(("Authorization", "env:TRAWL_TOKEN"),)))
+            await sent(hop(headers=(("Authorization", EnvReference("TRAWL_TOKEN")),)))
         assert (caught.value.kind, caught.value.retryable) == (ErrorKind.INTERNAL, False)
 
     async def test_a_value_that_cannot_be_sent_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRAWL_TOKEN", "s3cret\r\nX: y")
 
         with pytest.raises(FetchError, match="TRAWL_TOKEN") as caught:
-            await sent(hop(headers=(("Authorization", "env:TRAWL_TOKEN"),)))
+            await sent(hop(headers=(("Authorization", EnvReference("TRAWL_TOKEN")),)))
         assert "s3cret" not in caught.value.detail
 
 
@@ -216,8 +217,8 @@ class TestRedirects:
 
 class TestSecrets:
     HEADERS = (
-        ("Authorization", "a"), ("COOKIE", "b"), ("Proxy-Authorization", "c"), ("X-Api-Key", "d"), ("X-Token", "env:E"),
-        ("X-Plain", "f"),
+        ("Authorization", "a"), ("COOKIE", "b"), ("Proxy-Authorization", "c"), ("X-Api-Key", "d"),
+        ("X-Color", EnvReference("E")), ("X-Plain", "f"),
     )  # fmt: skip
 
     @pytest.mark.parametrize(
@@ -246,11 +247,11 @@ class TestSecrets:
 
     def test_names_of_ones_own_count(self) -> None:
         following = client(secret_headers=frozenset({"x-plain"})).next_hop(
-            hop(headers=(("X-Plain", "f"), ("Cookie", "c"))), answer(302, "http://other.example/")
+            hop(headers=(("X-Plain", "f"), ("X-Other", "c"))), answer(302, "http://other.example/")
         )
 
         assert following is not None
-        assert following.headers == (("Cookie", "c"),)
+        assert following.headers == (("X-Other", "c"),)
 
 
 class TestConditional:

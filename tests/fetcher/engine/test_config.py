@@ -10,17 +10,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fetcher.engine.config import (
-    WIPED,
     ConfigError,
     FetchConfig,
     check_environment,
     check_header,
+    operator_value,
     parse_count,
     parse_header,
     parse_number,
     parse_size,
     resolve_header,
 )
+from fetcher.engine.references import EnvReference, HeaderValue
 
 
 class TestFetchConfig:
@@ -71,12 +72,13 @@ class TestFetchConfig:
             ("COOKIE", "x", True),
             ("proxy-authorization", "x", True),
             ("X-Api-Key", "x", True),
-            ("X-Token", "x", False),
-            ("X-Token", "env:TOKEN", True),
-            ("X-Token", "an env:TOKEN", False),
+            ("X-Color", "x", False),
+            ("X-Color", EnvReference("TOKEN"), True),
+            ("X-Color", "env:TOKEN", False),
+            ("X-Color", None, True),
         ],
     )
-    def test_what_is_secret(self, name: str, value: str, secret: bool) -> None:
+    def test_what_is_secret(self, name: str, value: HeaderValue, secret: bool) -> None:
         assert FetchConfig().is_secret(name, value) is secret
 
 
@@ -164,52 +166,61 @@ class TestHeaders:
 
     def test_an_environment_variable_needs_a_name(self) -> None:
         with pytest.raises(ConfigError, match="names no environment variable"):
-            check_header("X", "env:")
+            operator_value("X", "env:")
 
 
 class TestEnvironment:
     def test_a_variable_is_looked_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRAWL_X", "value")
 
-        assert resolve_header("X", "env:TRAWL_X") == "value"
+        assert resolve_header("X", EnvReference("TRAWL_X")) == "value"
         assert resolve_header("X", "plain") == "plain"
+
+    def test_text_that_looks_like_a_reference_is_sent_as_it_stands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRAWL_X", "s3cret")
+
+        assert resolve_header("X", "env:TRAWL_X") == "env:TRAWL_X"
+        assert resolve_header("X", "basic-env:TRAWL_X") == "basic-env:TRAWL_X"
 
     def test_a_missing_one_is_an_error_that_names_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("TRAWL_X", raising=False)
 
         with pytest.raises(ConfigError, match="the header X needs the environment variable TRAWL_X, which is not set"):
-            check_environment([("A", "plain"), ("X", "env:TRAWL_X")])
+            check_environment([("A", "plain"), ("X", EnvReference("TRAWL_X"))])
 
     def test_one_that_cannot_be_sent_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRAWL_X", "s3cret\n")
 
         with pytest.raises(ConfigError, match="TRAWL_X has a character") as caught:
-            resolve_header("X", "env:TRAWL_X")
+            resolve_header("X", EnvReference("TRAWL_X"))
         assert "s3cret" not in str(caught.value)
 
 
 class TestBasicEnv:
     def test_is_sent_as_basic_authentication(self, monkeypatch):
         monkeypatch.setenv("TRAWL_TEST_LOGIN", "Aladdin:open sesame")  # RFC 7617, section 2
-        assert resolve_header("Authorization", "basic-env:TRAWL_TEST_LOGIN") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        assert (
+            resolve_header("Authorization", EnvReference("TRAWL_TEST_LOGIN", basic=True))
+            == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        )
 
     @pytest.mark.parametrize("login", [":", "user:", ":password", "a:b:c", "ü:ß"])
     def test_takes_whatever_has_a_colon(self, monkeypatch, login):
         monkeypatch.setenv("TRAWL_TEST_LOGIN", login)
-        assert resolve_header("Authorization", "basic-env:TRAWL_TEST_LOGIN").startswith("Basic ")
+        assert resolve_header("Authorization", EnvReference("TRAWL_TEST_LOGIN", basic=True)).startswith("Basic ")
 
     @pytest.mark.parametrize("login", ["", "s3cret", "user:s3cret\n", "user\x7f:s3cret"])
     def test_refuses_what_is_no_login_without_showing_it(self, monkeypatch, login):
         monkeypatch.setenv("TRAWL_TEST_LOGIN", login)
         with pytest.raises(ConfigError, match="TRAWL_TEST_LOGIN") as raised:
-            resolve_header("Authorization", "basic-env:TRAWL_TEST_LOGIN")
+            resolve_header("Authorization", EnvReference("TRAWL_TEST_LOGIN", basic=True))
         assert "s3cret" not in str(raised.value)
 
     def test_is_secret_in_any_header_and_no_secret_itself(self):
-        assert FetchConfig().is_secret("X-Login", "basic-env:NAME")
-        assert not FetchConfig().is_literal_secret("Authorization", "basic-env:NAME")
+        assert FetchConfig().is_secret("X-Login", EnvReference("NAME", basic=True))
+        assert not FetchConfig().is_literal_secret("Authorization", EnvReference("NAME", basic=True))
 
 
 def test_a_secret_that_is_not_stored_any_more_is_never_sent():
     with pytest.raises(ConfigError, match="is not stored any more"):
-        resolve_header("Authorization", WIPED)
+        resolve_header("Authorization", None)

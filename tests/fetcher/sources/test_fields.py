@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fetcher.engine.errors import InvalidUrl
+from fetcher.engine.references import EnvReference
 from fetcher.engine.types import Target
 from fetcher.sources.fields import MAX_HEADERS, FieldError, Fields, entry_for_fields, read_method, target_for
 
@@ -110,11 +111,11 @@ class TestEnvironment:
 
         assert entry.target is None
         assert entry.reason == (
-            "headers: Authorization asks for the environment variable API_TOKEN, which a list may use only where "
-            "FETCHER_LIST_ENVIRONMENT names it"
+            "headers: the value of Authorization asks for the environment variable API_TOKEN, which a list or a call "
+            "may use only where FETCHER_LIST_ENVIRONMENT names it"
         )
 
     def test_but_those_that_the_operator_named(self, settings: Any) -> None:
         settings.FETCHER_LIST_ENVIRONMENT = "OTHER API_TOKEN"
 
-        assert target_for(self.FIELDS).headers == (("Authorization", "env:API_TOKEN"),)
+        assert target_for(self.FIELDS).headers == (("Authorization", EnvReference("API_TOKEN")),)

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, OperationalError
 
 from fetcher.causes import parse_causes
-from fetcher.engine.config import WIPED, FetchConfig
+from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.engine.types import Target as Wanted
@@ -163,7 +163,7 @@ class TestSecrets:
     def test_that_were_wiped_are_not_replaced_by_something_else(self):
         run = retried(parent(self.entry(), endings=[FAILED]))
         plan_all(RetryPlanner(run))
-        assert open_targets(run)[0].headers == (("X-A", "1"), ("Authorization", WIPED))
+        assert open_targets(run)[0].headers == (("X-A", "1"), ("Authorization", None))
 
     def test_that_another_key_sealed_are_a_clear_error(self, settings):
         run = retried(parent(self.entry(), endings=[FAILED], over=False))

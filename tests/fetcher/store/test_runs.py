@@ -10,6 +10,7 @@ from django.test import override_settings
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import FetchConfig
+from fetcher.engine.references import EnvReference
 from fetcher.models import Run, RunState, Worker
 from fetcher.options import RunOptions
 from fetcher.secrets import UnsealError
@@ -17,7 +18,7 @@ from fetcher.store import cluster, leases, runs
 from fetcher.store.plan import Planner
 from tests.support.stored import entries, open_targets, outcome, plan, record
 
-SECRET = FetchConfig(headers=(("Authorization", "Bearer s3cret"), ("X-A", "1"), ("Cookie", "env:SESSION")))
+SECRET = FetchConfig(headers=(("Authorization", "Bearer s3cret"), ("X-A", "1"), ("Cookie", EnvReference("SESSION"))))
 URLS = ("http://a.example/1", "http://b.example/")
 
 pytestmark = pytest.mark.django_db
@@ -69,11 +70,11 @@ class TestOptions:
         assert runs.load_options(run) == RunOptions()
 
     def test_show_no_literal_secret_but_the_name_of_a_variable(self):
-        shown = [["Authorization", "***"], ["X-A", "1"], ["Cookie", "env:SESSION"]]
+        shown = [["Authorization", None], ["X-A", "1"], ["Cookie", {"env": "SESSION"}]]
         assert runs.dump_options(SECRET)["headers"] == shown
 
     def test_are_sealed_only_where_there_is_a_literal_secret(self):
-        runs.create_run(FetchConfig(headers=(("Cookie", "env:SESSION"), ("X-A", "1"))))
+        runs.create_run(FetchConfig(headers=(("Cookie", EnvReference("SESSION")), ("X-A", "1"))))
         assert Run.objects.get().secrets is None
 
     def test_hold_no_secret_in_clear(self):
@@ -127,13 +128,13 @@ class TestVariant:
 
     def test_follows_the_variables_value(self, monkeypatch):
         monkeypatch.setenv("TRAWL_TEST_TOKEN", "one")
-        first = self.of(("Authorization", "env:TRAWL_TEST_TOKEN"))
+        first = self.of(("Authorization", EnvReference("TRAWL_TEST_TOKEN")))
         assert first == self.of(("Authorization", "one"))
         monkeypatch.setenv("TRAWL_TEST_TOKEN", "two")
-        assert self.of(("Authorization", "env:TRAWL_TEST_TOKEN")) != first
+        assert self.of(("Authorization", EnvReference("TRAWL_TEST_TOKEN"))) != first
 
     def test_of_a_targets_own_variable_that_is_not_set_is_no_error(self):
-        own = (("Authorization", "env:TRAWL_TEST_UNSET"),)
+        own = (("Authorization", EnvReference("TRAWL_TEST_UNSET")),)
         assert self.of(own=own) != self.of()
 
     @override_settings(SECRET_KEY="another")

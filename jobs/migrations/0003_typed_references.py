@@ -1,0 +1,22 @@
+from django.db import migrations
+
+from fetcher.migrations import _headers
+
+
+def forward(apps, schema_editor):
+    _headers.type_options(apps.get_model("jobs", "Job"))
+
+
+def backward(apps, schema_editor):
+    _headers.untype_options(apps.get_model("jobs", "Job"))
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("jobs", "0002_cluster"),
+        ("fetcher", "0004_typed_references"),
+    ]
+
+    operations = [
+        migrations.RunPython(forward, backward),
+    ]
