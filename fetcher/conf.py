@@ -36,6 +36,8 @@ class Settings:
 
     api_access: Access = "login"
     """Who may read: ``login`` a logged-in session, ``loopback`` whoever asks from this machine."""
+    loopback_hosts: frozenset[str] = frozenset()
+    """Names, lower-case, under which this machine may be called beside localhost where ``api_access`` is loopback."""
     api_max_urls: int = 10_000
     """URLs in one call that starts a run."""
     api_max_bytes: int = 4 * 2**20
@@ -174,6 +176,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "fanout_deadline": parse_number,
     "fanout_max_bytes": parse_size,
     "list_environment": lambda _, text: frozenset(_list(text)),
+    "loopback_hosts": lambda _, text: frozenset(_list(text.lower())),
     "page_limit": parse_count,
     "dispatcher": _text,
     "run_workers": parse_count,
@@ -191,7 +194,9 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 }
 
 
-_LISTS = frozenset({"allowed_networks", "secret_headers", "guarded_headers", "headers_hosts", "list_environment"})
+_LISTS = frozenset(
+    {"allowed_networks", "secret_headers", "guarded_headers", "headers_hosts", "list_environment", "loopback_hosts"}
+)
 _TEXTS = _LISTS | {
     "user_agent", "api_access", "body_storage", "spill_folder", "dispatcher", "transport", "proxy", "ca_file",
     "client_cert", "client_key",

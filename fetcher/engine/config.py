@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.named_hosts import check_pattern, is_named
@@ -79,7 +79,7 @@ class FetchConfig:
     """Hops for each attempt; with 0 a 3xx answer is the result."""
     user_agent: str = "trawl/0.1"
     """Sent unless a header says otherwise."""
-    headers: Headers = ()
+    headers: Headers = field(default=(), repr=False)
     """Sent with every target that does not say otherwise. A value may be a reference, see ``resolve_header``."""
     secret_headers: frozenset[str] = SECRET_HEADERS
     """Lower-case names that are dropped when a redirect leaves the origin."""
