@@ -32,7 +32,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ".localhost"})
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001: a ``FETCHER_`` setting has a value that cannot be used."""
     found: list[CheckMessage] = []
-    for read in (conf.fetch_config, conf.fetcher_settings, conf.connection_options):
+    for read in (conf.fetch_config, conf.fetcher_settings, conf.connection_options, conf.ceilings):
         try:
             read()
         except ConfigError as exc:

@@ -2,7 +2,7 @@
 
 Each field of ``FetchConfig`` has a setting by its name (``FETCHER_CONCURRENCY = 50``; a string, as the environment
 gives it, is read like the option of the same name), and so has each of ``ConnectionOptions``. The others are listed in
-``Settings``.
+``Settings``, and in ``Ceilings``, whose names begin with ``FETCHER_CEILING_``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fetcher.engine.config import (
     ConfigError,
     FetchConfig,
     check_count,
+    check_most,
     check_seconds,
     parse_count,
     parse_header,
@@ -99,7 +100,45 @@ class Settings:
                 raise ConfigError(name, f"must be true or false, not {getattr(self, name)!r}")
 
 
-T = TypeVar("T", FetchConfig, Settings, ConnectionOptions)
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """The most that a caller of the API may ask of a run: ``FETCHER_CEILING_`` and the option's name.
+
+    What the operator's own setting of the option allows is always allowed. The command line and the jobs that it saves
+    are the operator's: to them only the bounds of FetchConfig apply. ``host_failures`` has none: 0 means never.
+    """
+
+    concurrency: int = 500
+    per_host: int = 32
+    host_delay: float = 60.0
+    max_attempts: int = 10
+    connect_timeout: float = 60.0
+    read_timeout: float = 300.0
+    deadline: float = 600.0
+    total_deadline: float = 3600.0
+    max_redirects: int = 30
+    max_body: int = 100 * 2**20
+    split_hosts: int = 8
+
+    def __post_init__(self) -> None:
+        check_count("split_hosts", self.split_hosts, least=1)
+        FetchConfig(**{field.name: getattr(self, field.name) for field in fields(self) if field.name != "split_hosts"})
+
+    def check(self, asked: Mapping[str, Any], base: FetchConfig) -> None:
+        """Refuse options, checked by themselves, that are above their ceilings; ``base`` is as the settings have it.
+
+        Raises ConfigError.
+        """
+        for field in fields(self):
+            if field.name in asked:
+                most = max(getattr(self, field.name), getattr(base, field.name, 1))
+                more = f" (the operator can raise this bound: {_CEILING}{field.name.upper()})"
+                check_most(field.name, asked[field.name], most, more)
+
+
+T = TypeVar("T", FetchConfig, Settings, ConnectionOptions, Ceilings)
+_PREFIX = "FETCHER_"
+_CEILING = f"{_PREFIX}CEILING_"
 
 
 def _list(text: str) -> list[str]:
@@ -155,6 +194,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "host_failures": parse_count,
     "max_body": parse_size,
     "max_redirects": parse_count,
+    "split_hosts": parse_count,
     "user_agent": _text,
     "headers": _headers,
     "secret_headers": lambda _, text: SECRET_HEADERS | {part.lower() for part in _list(text)},
@@ -220,16 +260,16 @@ def read_value(name: str, value: Any) -> Any:
     return value
 
 
-def _from_settings(cls: type[T]) -> dict[str, Any]:
+def _from_settings(cls: type[T], prefix: str = _PREFIX) -> dict[str, Any]:
     found = {}
     try:
         for field in fields(cls):
-            setting = f"FETCHER_{field.name.upper()}"
+            setting = f"{prefix}{field.name.upper()}"
             if hasattr(settings, setting):
                 found[field.name] = read_value(field.name, getattr(settings, setting))
         cls(**found)  # here, so that a mistake is known to be a setting's and not an option's
     except ConfigError as exc:
-        raise ConfigError(exc.name, f"FETCHER_{exc.name.upper()} {exc}") from None
+        raise ConfigError(exc.name, f"{prefix}{exc.name.upper()} {exc}") from None
     return found
 
 
@@ -256,3 +296,8 @@ def fetcher_settings() -> Settings:
 def connection_options() -> ConnectionOptions:
     """Return how connections are made. Raises ConfigError."""
     return ConnectionOptions(**_from_settings(ConnectionOptions))
+
+
+def ceilings() -> Ceilings:
+    """Return the bounds for callers of the API. Raises ConfigError."""
+    return Ceilings(**_from_settings(Ceilings, _CEILING))

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fetcher.api.errors import Problem
-from fetcher.conf import callers_config, fetcher_settings, read_value
+from fetcher.conf import callers_config, ceilings, fetcher_settings, read_value
 from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, referenced_variable
 from fetcher.engine.types import Headers
@@ -116,7 +116,7 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
             raise bad_member("options/allowed_networks", "is the operator's to say: FETCHER_ALLOWED_NETWORKS")
         if name not in known:
             raise bad_member(f"options/{name[:100]}", f"is no option; there are {', '.join(known)}")
-    settings, base = fetcher_settings(), callers_config()
+    settings, base, bounds = fetcher_settings(), callers_config(), ceilings()
     defaults = RunOptions(keep_body=settings.keep_body, conditional=settings.conditional)
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
@@ -127,9 +127,11 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
             config["headers"] = effective_headers(base.headers, config["headers"])
             config["guarded_headers"] = base.guarded_headers - own
         options = {name: _READERS[name](name, wanted[name]) for name in RUN_OPTIONS if name in wanted}
-        return dataclasses.replace(base, **config), dataclasses.replace(defaults, **options)
+        made = dataclasses.replace(base, **config), dataclasses.replace(defaults, **options)
+        bounds.check({**config, **options}, base)
     except ConfigError as exc:
         raise bad_member(f"options/{exc.name}", str(exc)) from None
+    return made
 
 
 def _check_references(headers: Headers) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fetcher.conf import fetcher_settings
-from fetcher.engine.config import ConfigError, check_header, referenced_variable
+from fetcher.engine.config import ConfigError, check_header, check_header_size, referenced_variable
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.types import Headers, Target
 from fetcher.engine.urls import parse_url
@@ -17,8 +17,6 @@ NAMES = ("url", "method", "headers", "body", "label", "retry")
 MAX_RECORD = 2**20
 """Bytes of one record as it is written, its body included."""
 MAX_LABEL = 200
-MAX_HEADERS = 64 * 2**10
-"""Characters of a target's own headers together."""
 
 _KNOWN = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 WITHOUT_BODY = frozenset({"HEAD", "TRACE"})
@@ -98,8 +96,10 @@ def _headers(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> Headers:
         except ConfigError as exc:
             raise FieldError(f"headers: {exc}") from None
         _check_reference(name, value)
-    if sum(len(name) + len(value) for name, value in found) > MAX_HEADERS:
-        raise FieldError(f"headers: are longer than {MAX_HEADERS} characters together")
+    try:
+        check_header_size("headers", found)
+    except ConfigError as exc:
+        raise FieldError(f"headers: {exc}") from None
     return found
 
 
