@@ -43,6 +43,8 @@ class Settings:
     """URLs in one call that starts a run."""
     api_max_bytes: int = 4 * 2**20
     """Bytes of its body."""
+    write_timeout: float = 120.0
+    """Seconds after which a reader of the API that takes nothing of a long answer is cut off (under ASGI)."""
     body_storage: str = "default"
     """The alias in ``STORAGES`` that keeps large bodies."""
     body_file_threshold: int = 2**20
@@ -89,6 +91,7 @@ class Settings:
         check_count("body_file_threshold", self.body_file_threshold, least=0)
         check_count("spill_threshold", self.spill_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
+        check_seconds("write_timeout", self.write_timeout, zero=False)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
         check_count("fanout_max_bytes", self.fanout_max_bytes, least=1)
         check_count("run_workers", self.run_workers, least=1)
@@ -208,6 +211,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "api_access": _access,
     "api_max_urls": parse_count,
     "api_max_bytes": parse_size,
+    "write_timeout": parse_number,
     "body_storage": _text,
     "body_file_threshold": parse_size,
     "spill_threshold": parse_size,

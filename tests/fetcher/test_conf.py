@@ -43,6 +43,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "api_access": ("login", "login"),
     "api_max_urls": ("7", 7),
     "api_max_bytes": ("1KiB", 1024),
+    "write_timeout": ("1.5", 1.5),
     "body_storage": ("large", "large"),
     "body_file_threshold": ("1MiB", 2**20),
     "spill_threshold": ("64KiB", 2**16),
