@@ -21,7 +21,7 @@ from fetcher.details import AttemptDetail, decode_detail
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.types import Headers
 from fetcher.models import Lane, Result, RunQuerySet
-from fetcher.texts import clean_json
+from fetcher.texts import clean_json, escape_json
 
 MASK = "***"
 """Stands for the value of a secret header."""
@@ -177,12 +177,13 @@ _encoder = msgspec.json.Encoder()
 def encode(obj: Any) -> bytes:
     """Encode a payload as JSON.
 
-    Half a surrogate pair, which no UTF-8 can carry, becomes a question mark; NaN and infinities become null.
+    Half a surrogate pair, which no UTF-8 can carry, becomes a question mark; NaN and infinities become null. What a
+    terminal would obey is escaped.
     """
     try:
-        return _encoder.encode(obj)
+        return escape_json(_encoder.encode(obj))
     except UnicodeEncodeError:
-        return _encoder.encode(clean_json(msgspec.to_builtins(obj)))
+        return escape_json(_encoder.encode(clean_json(msgspec.to_builtins(obj))))
 
 
 def encode_line(obj: Any) -> bytes:

@@ -20,6 +20,7 @@ from fetcher.options import RunOptions
 from fetcher.sources import Entry
 from fetcher.sources.fields import FieldError, read_method
 from fetcher.sources.jsonl import read_entry
+from fetcher.texts import check_label
 
 SOURCE = "request"
 """What the list of a run is called that came this way."""
@@ -29,7 +30,6 @@ CONFIG_OPTIONS = (
 )  # fmt: skip
 """Fields of FetchConfig that may be given. What is allowed to be connected to is the operator's to say."""
 RUN_OPTIONS = ("method", "data", "extract", "keep_body", "conditional", "split_hosts")
-_MAX_LABEL = 200
 _PLACE = re.compile(r" - at `\$\.([a-z]+)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _RIGHT = {
@@ -76,9 +76,10 @@ def read_asked(body: bytes) -> Asked:
             "several calls, or hand a longer list over with: manage.py fetch_urls --file PATH --queue",
             pointer="#/urls",
         )
-    label = found.label or ""
-    if len(label) > _MAX_LABEL:
-        raise bad_member("label", f"must be at most {_MAX_LABEL} characters")
+    try:
+        label = check_label(found.label or "")
+    except ValueError as exc:
+        raise bad_member("label", str(exc)) from None
     config, options = read_options(found.options or {})
     return Asked(list(_entries(found.urls)), label, config, options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -11,13 +12,18 @@ import msgspec
 
 from fetcher.models import Result
 from fetcher.payloads import ResultItem, encode, encode_line, result_items
+from fetcher.texts import COMMANDS
 
 Format = Literal["ndjson", "csv"]
 FORMATS: tuple[Format, ...] = ("ndjson", "csv")
 PAGE = 500
 """Results in memory at once."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(
+    "[\\s'\"\u00ad\u200b-\u200f\u2060\ufeff]*"  # blanks, what is not seen, and quotes, which spreadsheets drop
+    "[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"  # also full-width, small, and the minus sign
+)
+_COMMANDS = re.compile(f"(?![\t\n\r])[{COMMANDS}]")
 
 
 def result_pages(run: int) -> Iterator[list[ResultItem]]:
@@ -49,8 +55,11 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
 def cell(value: Any) -> Any:
     """Return a value as it stands in a cell.
 
-    A text that begins with ``= + - @``, a tab or a carriage return would be run as a formula by spreadsheets; it gets
-    an apostrophe in front, which they take for "this is text". Programs that read the file strip it.
+    A text that begins with ``= + - @``, a tab or a carriage return would be run as a formula by spreadsheets, some of
+    which drop blanks and quotes before it, or take full-width forms for the same. It gets an apostrophe in front. A
+    program takes that off from a cell whose rest begins so: no other cell looks like it.
+
+    CSV has no escapes: a control or bidi character becomes U+FFFD. NDJSON has the text as it was.
     """
     match value:
         case None:
@@ -60,7 +69,7 @@ def cell(value: Any) -> Any:
         case int() | float():
             return value
         case str():
-            text = value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            text = _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", value)
         case _:
             text = encode(value).decode()
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.match(text) else text

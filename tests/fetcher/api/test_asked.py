@@ -165,6 +165,7 @@ class TestTheBody:
             (b'{"urls": "https://a.example/"}', "#/urls", "urls must be a list of URLs"),
             (b'{"urls": ["x"], "label": 5}', "#/label", "label must be text"),
             (b'{"urls": ["x"], "label": "%s"}' % (b"x" * 201), "#/label", "label must be at most 200 characters"),
+            (b'{"urls": ["x"], "label": "a\\nb"}', "#/label", "label has a line break"),
             (b'{"urls": ["x"], "options": []}', "#/options", "options must be an object"),
             (b'{"urls": ["x"], "colour": 1}', "#/colour", "colour is no member of the body; there are urls, label"),
             (b'{"job": "news"}', "#/job", "job is no member of the body; there are urls, label, options; a saved job"),
