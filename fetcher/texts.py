@@ -45,8 +45,8 @@ def escape_json(content: bytes) -> bytes:
     if content.isascii():
         if b"\x7f" not in content:
             return content
-    elif not any(begin in content for begin in _COMMAND_BEGINS):  # many times faster than the pattern
-        return content
+    elif not any(begin[:1] in content and begin in content for begin in _COMMAND_BEGINS):
+        return content  # one byte is looked for a hundred times as fast as the pattern, two ten times
     return _COMMAND_IN_UTF8.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), content)
 
 
