@@ -177,8 +177,7 @@ _encoder = msgspec.json.Encoder()
 def encode(obj: Any) -> bytes:
     """Encode a payload as JSON.
 
-    Half a surrogate pair, which no UTF-8 can carry, becomes a question mark; NaN and infinities become null. What a
-    terminal would obey is escaped.
+    Half a surrogate pair becomes a question mark, NaN and infinities null; what a terminal would obey is escaped.
     """
     try:
         return escape_json(_encoder.encode(obj))
