@@ -22,6 +22,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
+from fetcher.engine.config import ConfigError
 from fetcher.loopback import refusal
 
 _SECRET_NAME = re.compile(
@@ -81,7 +82,10 @@ class LocalReporter(ExceptionReporter):
         return super().get_traceback_text() if self._is_for_us() else format_html("{}\n", self._title())
 
     def _is_for_us(self) -> bool:
-        return self.is_email or self.request is None or refusal(self.request) is None
+        try:
+            return self.is_email or self.request is None or refusal(self.request) is None
+        except ConfigError:  # who may see a page is not known
+            return False
 
     def _title(self) -> str:
         asked_wrongly = self.exc_type is not None and issubclass(self.exc_type, SuspiciousOperation | BadRequest)

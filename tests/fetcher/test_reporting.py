@@ -87,6 +87,12 @@ def test_another_machine_gets_no_debug_page_although_it_sends_our_host(
     assert b"Server Error (500)" in answer.content
 
 
+def test_settings_that_cannot_be_read_show_no_debug_page(debugging: LazySettings) -> None:
+    debugging.FETCHER_PAGE_LIMIT, debugging.ALLOWED_HOSTS = "many", ["*"]
+    status, text = page("/failing/", host="rebound.example")
+    assert (status, len(text) < 300) == (500, True)
+
+
 def test_error_mail_has_the_report_without_secrets(
     debugging: LazySettings, mailoutbox: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
