@@ -33,7 +33,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ".localhost"})
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001: a ``FETCHER_`` setting has a value that cannot be used."""
     found: list[CheckMessage] = []
-    for read in (conf.fetch_config, conf.fetcher_settings, conf.connection_options):
+    for read in (conf.fetch_config, conf.fetcher_settings, conf.connection_options, conf.ceilings):
         try:
             read()
         except ConfigError as exc:
@@ -117,21 +117,23 @@ def check_spilling(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register("fetcher", deploy=True)
+@register("fetcher")
 def check_access(**kwargs: Any) -> list[CheckMessage]:
-    """W004: a server for others answers this machine only, or whoever comes through a proxy that hides it."""
+    """W004: access without a login, by address alone, on what is set up like a server."""
     try:
         access = conf.fetcher_settings().api_access
     except ConfigError:
         return []  # E001 says it
     public = [host for host in settings.ALLOWED_HOSTS if host not in _LOCAL]
-    if access != "loopback" or settings.DEBUG or not public:
+    if access != "loopback" or (settings.DEBUG and not public):
         return []
+    sign = f"ALLOWED_HOSTS names {public[0]}" if public else "DEBUG is off"
     return [
         Warning(
-            f"FETCHER_API_ACCESS is loopback, but ALLOWED_HOSTS names {public[0]}",
-            hint="Whoever reaches this server through a proxy that sets no X-Forwarded-For counts as this machine and "
-            "needs no login, and everybody else is refused. Set FETCHER_API_ACCESS=login.",
+            f"FETCHER_API_ACCESS is loopback, but {sign}: this looks like a server",
+            hint="A reverse proxy on this machine that sets no forwarding header lets anyone in without a login. Set "
+            "FETCHER_API_ACCESS=login. If only this machine calls the server, silence this warning "
+            '(SILENCED_SYSTEM_CHECKS = ["fetcher.W004"]).',
             id="fetcher.W004",
         )
     ]

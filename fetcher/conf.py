@@ -2,7 +2,7 @@
 
 Each field of ``FetchConfig`` has a setting by its name (``FETCHER_CONCURRENCY = 50``; a string, as the environment
 gives it, is read like the option of the same name), and so has each of ``ConnectionOptions``. The others are listed in
-``Settings``.
+``Settings``, and in ``Ceilings``, whose names begin with ``FETCHER_CEILING_``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fetcher.engine.config import (
     ConfigError,
     FetchConfig,
     check_count,
+    check_most,
     check_seconds,
     operator_value,
     parse_count,
@@ -37,10 +38,14 @@ class Settings:
 
     api_access: Access = "login"
     """Who may read: ``login`` a logged-in session, ``loopback`` whoever asks from this machine."""
+    loopback_hosts: frozenset[str] = frozenset()
+    """Names, lower-case, under which this machine may be called beside localhost where ``api_access`` is loopback."""
     api_max_urls: int = 10_000
     """URLs in one call that starts a run."""
     api_max_bytes: int = 4 * 2**20
     """Bytes of its body."""
+    write_timeout: float = 120.0
+    """Seconds after which a reader of the API that takes nothing of a long answer is cut off (under ASGI)."""
     body_storage: str = "default"
     """The alias in ``STORAGES`` that keeps large bodies."""
     body_file_threshold: int = 2**20
@@ -90,6 +95,7 @@ class Settings:
         check_count("body_file_threshold", self.body_file_threshold, least=0)
         check_count("spill_threshold", self.spill_threshold, least=0)
         check_count("fanout_max_urls", self.fanout_max_urls, least=1)
+        check_seconds("write_timeout", self.write_timeout, zero=False)
         check_seconds("fanout_deadline", self.fanout_deadline, zero=False)
         check_count("fanout_max_bytes", self.fanout_max_bytes, least=1)
         check_count("run_workers", self.run_workers, least=1)
@@ -101,7 +107,45 @@ class Settings:
                 raise ConfigError(name, f"must be true or false, not {getattr(self, name)!r}")
 
 
-T = TypeVar("T", FetchConfig, Settings, ConnectionOptions)
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """The most that a caller of the API may ask of a run: ``FETCHER_CEILING_`` and the option's name.
+
+    What the operator's own setting of the option allows is always allowed. The command line and the jobs that it saves
+    are the operator's: to them only the bounds of FetchConfig apply. ``host_failures`` has none: 0 means never.
+    """
+
+    concurrency: int = 500
+    per_host: int = 32
+    host_delay: float = 60.0
+    max_attempts: int = 10
+    connect_timeout: float = 60.0
+    read_timeout: float = 300.0
+    deadline: float = 600.0
+    total_deadline: float = 3600.0
+    max_redirects: int = 30
+    max_body: int = 100 * 2**20
+    split_hosts: int = 8
+
+    def __post_init__(self) -> None:
+        check_count("split_hosts", self.split_hosts, least=1)
+        FetchConfig(**{field.name: getattr(self, field.name) for field in fields(self) if field.name != "split_hosts"})
+
+    def check(self, asked: Mapping[str, Any], base: FetchConfig) -> None:
+        """Refuse options, checked by themselves, that are above their ceilings; ``base`` is as the settings have it.
+
+        Raises ConfigError.
+        """
+        for field in fields(self):
+            if field.name in asked:
+                most = max(getattr(self, field.name), getattr(base, field.name, 1))
+                more = f" (the operator can raise this bound: {_CEILING}{field.name.upper()})"
+                check_most(field.name, asked[field.name], most, more)
+
+
+T = TypeVar("T", FetchConfig, Settings, ConnectionOptions, Ceilings)
+_PREFIX = "FETCHER_"
+_CEILING = f"{_PREFIX}CEILING_"
 
 
 def _list(text: str) -> list[str]:
@@ -166,6 +210,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "host_failures": parse_count,
     "max_body": parse_size,
     "max_redirects": parse_count,
+    "split_hosts": parse_count,
     "user_agent": _text,
     "headers": _headers,
     "secret_headers": _names,
@@ -180,6 +225,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "api_access": _access,
     "api_max_urls": parse_count,
     "api_max_bytes": parse_size,
+    "write_timeout": parse_number,
     "body_storage": _text,
     "body_file_threshold": parse_size,
     "spill_threshold": parse_size,
@@ -188,6 +234,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "fanout_deadline": parse_number,
     "fanout_max_bytes": parse_size,
     "list_environment": lambda _, text: frozenset(_list(text)),
+    "loopback_hosts": lambda _, text: frozenset(_list(text.lower())),
     "page_limit": parse_count,
     "dispatcher": _text,
     "run_workers": parse_count,
@@ -207,6 +254,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
 
 _LISTS = frozenset({
     "allowed_networks", "secret_headers", "secret_parameters", "guarded_headers", "headers_hosts", "list_environment",
+    "loopback_hosts",
 })  # fmt: skip
 _TEXTS = _LISTS | {
     "user_agent", "api_access", "body_storage", "spill_folder", "dispatcher", "transport", "proxy", "ca_file",
@@ -231,16 +279,16 @@ def read_value(name: str, value: Any) -> Any:
     return value
 
 
-def _from_settings(cls: type[T]) -> dict[str, Any]:
+def _from_settings(cls: type[T], prefix: str = _PREFIX) -> dict[str, Any]:
     found = {}
     try:
         for field in fields(cls):
-            setting = f"FETCHER_{field.name.upper()}"
+            setting = f"{prefix}{field.name.upper()}"
             if hasattr(settings, setting):
                 found[field.name] = read_value(field.name, getattr(settings, setting))
         cls(**found)  # here, so that a mistake is known to be a setting's and not an option's
     except ConfigError as exc:
-        raise ConfigError(exc.name, f"FETCHER_{exc.name.upper()} {exc}") from None
+        raise ConfigError(exc.name, f"{prefix}{exc.name.upper()} {exc}") from None
     return found
 
 
@@ -267,3 +315,8 @@ def fetcher_settings() -> Settings:
 def connection_options() -> ConnectionOptions:
     """Return how connections are made. Raises ConfigError."""
     return ConnectionOptions(**_from_settings(ConnectionOptions))
+
+
+def ceilings() -> Ceilings:
+    """Return the bounds for callers of the API. Raises ConfigError."""
+    return Ceilings(**_from_settings(Ceilings, _CEILING))

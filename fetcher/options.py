@@ -30,9 +30,7 @@ class RunOptions:
     split_hosts: int = 1
 
     def __post_init__(self) -> None:
-        check_count("split_hosts", self.split_hosts, least=1)
-        if self.split_hosts > MAX_SPLIT:
-            raise ConfigError("split_hosts", f"must be at most {MAX_SPLIT}, not {self.split_hosts}")
+        check_count("split_hosts", self.split_hosts, least=1, most=MAX_SPLIT)
         if self.data is not None and len(self.data) > MAX_DATA:
             raise ConfigError("data", f"is longer than {MAX_DATA} bytes; give such bodies in a list of JSON lines")
         if self.data is not None and self.method in ("HEAD", "TRACE"):

@@ -22,7 +22,7 @@ from fetcher.engine.sensitive import MASK
 from fetcher.headers import load_headers
 from fetcher.models import Lane, Result, RunQuerySet
 from fetcher.shown import shown_options, shown_value
-from fetcher.texts import clean_json
+from fetcher.texts import clean_json, escape_json
 
 _DROPPED = frozenset({"set-cookie", "set-cookie2"})
 _COUNTERS = ("planned", "succeeded", "not_modified", "failed", "skipped", "bytes")
@@ -176,12 +176,12 @@ _encoder = msgspec.json.Encoder()
 def encode(obj: Any) -> bytes:
     """Encode a payload as JSON.
 
-    Half a surrogate pair, which no UTF-8 can carry, becomes a question mark; NaN and infinities become null.
+    Half a surrogate pair becomes a question mark, NaN and infinities null; what a terminal would obey is escaped.
     """
     try:
-        return _encoder.encode(obj)
+        return escape_json(_encoder.encode(obj))
     except UnicodeEncodeError:
-        return _encoder.encode(clean_json(msgspec.to_builtins(obj)))
+        return escape_json(_encoder.encode(clean_json(msgspec.to_builtins(obj))))
 
 
 def encode_line(obj: Any) -> bytes:

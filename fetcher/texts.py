@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+COMMANDS = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Characters, as a class of a pattern: controls (C0, DEL, C1), line separators, and those that turn text around (bidi).
+
+A terminal obeys some, and a log or a table shows others as something that was not written."""
+_COMMAND = re.compile(f"[{COMMANDS}]")
+_COMMAND_IN_UTF8 = re.compile(
+    rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"  # but for C0
+)
+_COMMAND_BEGINS = (b"\x7f", b"\xc2", b"\xd8\x9c", b"\xe2\x80", b"\xe2\x81")
+
+
+def check_label(text: str, most: int = 200) -> str:
+    """Return a name that a person gives. Raises ValueError for one that is too long, or not one line of plain text."""
+    if len(text) > most:
+        raise ValueError(f"must be at most {most} characters")
+    if _COMMAND.search(text):
+        raise ValueError("has a line break, a control character or one that reverses text")
+    return text
 
 
 def clean_text(text: str) -> str:
@@ -15,6 +35,19 @@ def clean_text(text: str) -> str:
     if text.isascii() and "\x00" not in text:  # nearly every text; the rest costs five times as much
         return text
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def escape_json(content: bytes) -> bytes:
+    """Escape what a terminal would obey in JSON (DEL, C1 and bidi controls), as C0 controls always are in it.
+
+    The text read back is the same (RFC 8259, section 7). Outside of strings JSON has none of these.
+    """
+    if content.isascii():
+        if b"\x7f" not in content:
+            return content
+    elif not any(begin[:1] in content and begin in content for begin in _COMMAND_BEGINS):
+        return content  # one byte is looked for a hundred times as fast as the pattern, two ten times
+    return _COMMAND_IN_UTF8.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), content)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The admin page of jobs: to look at, to run on the cluster, to pause and to resume."""
+"""The admin page of jobs: to look at, to run on the cluster, to pause and to resume. Those of the queue: to look at."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -15,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from fetcher.admin.base import NOTHING, ReadOnlyAdmin, badge, number, page_link, table
+from fetcher.admin.base import NOTHING, ReadOnly, ReadOnlyAdmin, badge, number, page_link, table
 from fetcher.disk import DiskNearlyFull
 from fetcher.dispatch import DispatchError
 from fetcher.engine.config import ConfigError
@@ -163,3 +164,21 @@ class JobAdmin(ReadOnlyAdmin):
 
 def _times(times: Iterable[datetime]) -> str:
     return ", ".join(f"{time:%Y-%m-%d %H:%M}" for time in times) or NOTHING
+
+
+def protect_queue(site: admin.AdminSite) -> None:
+    """Make django-q2's pages of a site read-only.
+
+    A schedule or a resubmitted task is the dotted path of any function and its arguments: whoever may add one runs
+    ``os.system`` on the cluster. No permission in Django's admin should amount to that.
+    """
+    import django_q.admin  # noqa: F401  (registers its pages, if INSTALLED_APPS has it after jobs)
+
+    for model, page in list(site._registry.items()):
+        if model._meta.app_label == "django_q" and not isinstance(page, ReadOnly):
+            site.unregister(model)
+            site.register(model, type(f"ReadOnly{type(page).__name__}", (ReadOnly, type(page)), {}))
+
+
+if apps.is_installed("django_q"):  # jobs.E001 says so if it is not
+    protect_queue(admin.site)

@@ -72,7 +72,8 @@ def check_new(name: str) -> None:
 
 
 def create_job(name: str, target_list: TargetList, wanted: Wanted) -> Job:
-    """Save a job. Raises JobError where there is one of this name."""
+    """Save a job. Raises JobError where there is one of this name, ValueError for a name that no job can have."""
+    check_name(name)  # it stands in logs, paths and tables
     job = Job(name=name, list=target_list)
     _put(job, wanted)
     try:

@@ -14,6 +14,15 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 IS_CLUSTER = sys.argv[1:2] == ["qcluster"]
 
 
+class Hidden(str):
+    """A setting's secret text. Debug pages, logs and tracebacks that show values show its ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
 def database(url: str) -> dict[str, Any]:
     """Return Django's settings for a DATABASE_URL. Raises ImproperlyConfigured for one that cannot be read."""
     try:
@@ -43,6 +52,7 @@ def database(url: str) -> dict[str, Any]:
             "keepalives_idle": 30,
             **config.get("OPTIONS", {}),
         }
+    config["PASSWORD"] = Hidden(config.get("PASSWORD") or "")
     # A web process under ASGI leaks connections that are kept; for the cluster opening one each time is the slow part.
     config["CONN_MAX_AGE"] = None if IS_CLUSTER else 0
     return config
@@ -98,6 +108,10 @@ ROOT_URLCONF = "settings.urls"
 ASGI_APPLICATION = "settings.asgi.application"
 WSGI_APPLICATION = "settings.wsgi.application"
 
+# A debug page, which DEBUG has, and an error mail show settings and variables.
+DEFAULT_EXCEPTION_REPORTER = "fetcher.reporting.LocalReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "fetcher.reporting.SecretsFilter"
+
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
@@ -124,7 +138,7 @@ Q_CLUSTER = {
     "queue_limit": 1,
     # django-q2's own brokers; these also let `cluster status` see which clusters there are.
     **(
-        {"redis": os.environ["REDIS_URL"], "broker_class": "jobs.brokers.RedisBroker"}
+        {"redis": Hidden(os.environ["REDIS_URL"]), "broker_class": "jobs.brokers.RedisBroker"}
         if os.environ.get("REDIS_URL")
         else {"orm": "default", "broker_class": "jobs.brokers.OrmBroker"}
     ),
@@ -132,4 +146,6 @@ Q_CLUSTER = {
 FETCHER_DISPATCHER = "jobs.cluster.QCluster"
 
 # Each default of the fetcher can be set by its name: FETCHER_CONCURRENCY=50. fetcher.conf reads and checks them.
-globals().update({name: value for name, value in os.environ.items() if name.startswith("FETCHER_")})
+for _name, _value in os.environ.items():
+    if _name.startswith("FETCHER_"):
+        globals()[_name] = Hidden(_value) if _name in ("FETCHER_HEADERS", "FETCHER_PROXY") else _value

@@ -27,6 +27,7 @@ _SLOW = (
     "tests/test_examples.py",
     "tests/test_main_job.py",
     "tests/crash/test_poison.py",
+    "tests/fetcher/api/test_streaming.py",
     "tests/fetcher/management/test_fetch_urls.py",
     "tests/fetcher/management/test_pauses.py",
     "tests/fetcher/management/commands/test_serve.py",

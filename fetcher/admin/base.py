@@ -47,20 +47,10 @@ class CappedPaginator(_Paginator):
         return self.count == CAP
 
 
-class ReadOnlyAdmin(_ModelAdmin):
-    """A list and a page for each row. A column can be a field or a method; no column sorts."""
+class ReadOnly(_ModelAdmin):
+    """Refuses every change, whatever permissions a user has. Put it before the class whose pages it protects."""
 
     actions: Any = None
-    paginator = CappedPaginator
-    list_per_page = 100
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-    sortable_by = ()
-    ordering = ("-id",)
-    change_list_template = "fetcher/admin/change_list.html"
-
-    class Media:
-        css: ClassVar = {"all": ["fetcher/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: only fetching adds rows."""
@@ -73,6 +63,21 @@ class ReadOnlyAdmin(_ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Refuse: a run has millions of rows, which a page cannot list for confirmation."""
         return False
+
+
+class ReadOnlyAdmin(ReadOnly):
+    """A list and a page for each row. A column can be a field or a method; no column sorts."""
+
+    paginator = CappedPaginator
+    list_per_page = 100
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by = ()
+    ordering = ("-id",)
+    change_list_template = "fetcher/admin/change_list.html"
+
+    class Media:
+        css: ClassVar = {"all": ["fetcher/admin.css"]}
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

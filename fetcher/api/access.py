@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from http import HTTPStatus
 from typing import Any
 
@@ -14,16 +13,17 @@ from django.urls import NoReverseMatch, reverse
 from fetcher.api.db import in_thread
 from fetcher.api.errors import Problem
 from fetcher.conf import fetcher_settings
+from fetcher.loopback import refusal
 
 PERMISSION = "fetcher.add_run"
 """What a session needs beside a login to start runs."""
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 async def check_access(request: HttpRequest) -> None:
     """Raise Problem 401 or 403 unless the caller may read."""
     if fetcher_settings().api_access == "loopback":
-        _check_loopback(request)
+        if reason := refusal(request):
+            raise Problem(HTTPStatus.FORBIDDEN, reason)
     else:
         await _check_login(request)
 
@@ -92,31 +92,6 @@ def refuse_cross_site(request: HttpRequest) -> None:
     foreign = origin is not None and origin.partition("://")[2].lower() != request.get_host().lower()
     if foreign or site not in ("same-origin", "none"):
         raise Problem(HTTPStatus.FORBIDDEN, "Another site's page may not make this server fetch. Open the URL itself.")
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an IP address, as text, is this machine's own; an IPv4 one may be written as IPv6 (``::ffff:``)."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback
-
-
-def _check_loopback(request: HttpRequest) -> None:
-    if not is_loopback(request.META.get("REMOTE_ADDR", "")):
-        raise Problem(
-            HTTPStatus.FORBIDDEN,
-            "Only this machine may read here. To serve others, set FETCHER_API_ACCESS=login and give them a login.",
-        )
-    if any(name in request.headers for name in _FORWARDED):
-        # The peer is only a proxy: it is on this machine, whoever asks through it may not be.
-        raise Problem(
-            HTTPStatus.FORBIDDEN,
-            "Only this machine may read here, and this request came through a proxy. Behind a proxy, set "
-            "FETCHER_API_ACCESS=login.",
-        )
 
 
 async def _check_login(request: HttpRequest) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fetcher.api.errors import Problem
-from fetcher.conf import callers_config, fetcher_settings, read_pairs, read_value
+from fetcher.conf import callers_config, ceilings, fetcher_settings, read_pairs, read_value
 from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, check_header, permitted_value, split_header
 from fetcher.engine.references import RequestHeaders
@@ -20,6 +20,7 @@ from fetcher.options import RunOptions
 from fetcher.sources import Entry
 from fetcher.sources.fields import FieldError, read_method
 from fetcher.sources.jsonl import read_entry
+from fetcher.texts import check_label
 
 SOURCE = "request"
 """What the list of a run is called that came this way."""
@@ -29,7 +30,6 @@ CONFIG_OPTIONS = (
 )  # fmt: skip
 """Fields of FetchConfig that may be given. What is allowed to be connected to is the operator's to say."""
 RUN_OPTIONS = ("method", "data", "extract", "keep_body", "conditional", "split_hosts")
-_MAX_LABEL = 200
 _PLACE = re.compile(r" - at `\$\.([a-z]+)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _RIGHT = {
@@ -76,9 +76,10 @@ def read_asked(body: bytes) -> Asked:
             "several calls, or hand a longer list over with: manage.py fetch_urls --file PATH --queue",
             pointer="#/urls",
         )
-    label = found.label or ""
-    if len(label) > _MAX_LABEL:
-        raise bad_member("label", f"must be at most {_MAX_LABEL} characters")
+    try:
+        label = check_label(found.label or "")
+    except ValueError as exc:
+        raise bad_member("label", str(exc)) from None
     config, options = read_options(found.options or {})
     return Asked(list(_entries(found.urls)), label, config, options)
 
@@ -116,7 +117,7 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
             raise bad_member("options/allowed_networks", "is the operator's to say: FETCHER_ALLOWED_NETWORKS")
         if name not in known:
             raise bad_member(f"options/{name[:100]}", f"is no option; there are {', '.join(known)}")
-    settings, base = fetcher_settings(), callers_config()
+    settings, base, bounds = fetcher_settings(), callers_config(), ceilings()
     defaults = RunOptions(keep_body=settings.keep_body, conditional=settings.conditional)
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
@@ -129,9 +130,11 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
             config["headers"] = effective_headers(base.headers, given_headers)
             config["guarded_headers"] = base.guarded_headers - own
         options = {name: _READERS[name](name, wanted[name]) for name in RUN_OPTIONS if name in wanted}
-        return dataclasses.replace(base, **config), dataclasses.replace(defaults, **options)
+        made = dataclasses.replace(base, **config), dataclasses.replace(defaults, **options)
+        bounds.check({**config, **options}, base)
     except ConfigError as exc:
         raise bad_member(f"options/{exc.name}", str(exc)) from None
+    return made
 
 
 def _headers(value: Any) -> RequestHeaders:

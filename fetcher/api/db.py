@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 # Few threads: reads are short, and on one SQLite file more of them only wait for each other.
 POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="trawl-read")
+# Of their own, so that a hundred streams that begin at once do not stand in line before every other read.
+STREAM_POOL = ThreadPoolExecutor(max_workers=2, thread_name_prefix="trawl-stream")
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -22,6 +24,11 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     The usual ``sync_to_async`` sends every read of a process through one thread.
     """
     return await sync_to_async(_fresh, thread_sensitive=False, executor=POOL)(function, *args, **kwargs)
+
+
+async def in_stream_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do the same for the next part of a stream."""
+    return await sync_to_async(_fresh, thread_sensitive=False, executor=STREAM_POOL)(function, *args, **kwargs)
 
 
 def _fresh(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -61,7 +61,7 @@ def endpoint(
             except SuspiciousOperation as exc:  # what Django refuses to read: too many parameters, a foreign Host
                 return problem_response(request, Problem(HTTPStatus.BAD_REQUEST, str(exc)[:500]))
             except Exception:
-                logger.exception("%s %s failed", request.method, request.path)
+                logger.exception("%s %r failed", request.method, request.path)  # which can have line breaks
                 return problem_response(
                     request,
                     Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the server's log says what."),

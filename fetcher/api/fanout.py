@@ -11,13 +11,14 @@ from typing import Any, Protocol
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from msgspec import UNSET, Raw, UnsetType
 
 from fetcher.api.access import check_fetch
 from fetcher.api.endpoint import View, endpoint
 from fetcher.api.errors import Problem, bad_parameter
 from fetcher.api.parameters import Parameter
+from fetcher.api.responses import content_response
 from fetcher.conf import fetcher_settings
 from fetcher.content import read_content
 from fetcher.engine.errors import InvalidUrl, SpillFailed
@@ -147,7 +148,7 @@ def fanout_view(fan_out: FanOut) -> View[[]]:
                 content = await sync_to_async(_encoded, thread_sensitive=False, executor=_READING)(report, urls)
         except SpillFailed as exc:  # this server's disk, and no URL's doing
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{exc}.") from None
-        return HttpResponse(content, content_type="application/json", headers={"Cache-Control": "no-store"})
+        return content_response(request, content, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
     return fanout
 

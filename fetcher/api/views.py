@@ -29,7 +29,7 @@ from fetcher.api.pagination import (
     link_headers,
     page_of,
 )
-from fetcher.api.responses import json_response, streaming_response
+from fetcher.api.responses import content_response, json_response, streaming_response
 from fetcher.bodies import BodyUnavailable, open_body, read_body
 from fetcher.engine.urls import Url, fingerprint
 from fetcher.models import Body, Result, ResultQuerySet, ResultStatus, Run
@@ -37,7 +37,11 @@ from fetcher.models import Body, Result, ResultQuerySet, ResultStatus, Run
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 STREAM_PAGE = 500
-"""Results read at a time while streaming."""
+"""Results read at a time while streaming, at most."""
+STREAM_START = 8
+"""Results read at first, while their size is not known; they can be 64 KiB each and more."""
+STREAM_BYTES = 128 * 1024
+"""Bytes of lines to have in memory for each reader."""
 WHOLE_BODY = 256 * 1024
 """Bytes; a larger body is streamed."""
 
@@ -133,9 +137,12 @@ def _result_page(run: int, read: partial[list[int]], after: int, limit: int, kin
 
 
 def _lines(read: partial[list[int]], after: int) -> Iterator[bytes]:
-    while ids := read(after=after, limit=STREAM_PAGE):
-        yield b"".join(map(payloads.encode_line, payloads.result_items(ids)))
+    limit = min(STREAM_START, STREAM_PAGE)
+    while ids := read(after=after, limit=limit):
+        lines = b"".join(map(payloads.encode_line, payloads.result_items(ids)))
+        yield lines
         after = ids[-1]
+        limit = max(1, min(STREAM_PAGE, STREAM_BYTES * len(ids) // len(lines)))
 
 
 @endpoint()
@@ -191,7 +198,8 @@ def _body_row(result: int) -> dict[str, Any] | None:
 
 async def _body_response(request: HttpRequest, row: dict[str, Any], headers: dict[str, str]) -> HttpResponseBase:
     if row["size"] <= WHOLE_BODY:
-        return HttpResponse(await in_thread(lambda: read_body(Body.objects.get(id=row["body_id"]))), headers=headers)
+        content = await in_thread(lambda: read_body(Body.objects.get(id=row["body_id"])))
+        return content_response(request, content, headers)
     body = await in_thread(Body.objects.get, id=row["body_id"])
     # A file that is gone must be found out before the head of the answer is sent.
     await in_thread(next, open_body(body), b"")

@@ -14,14 +14,25 @@ import base64
 import math
 import os
 import re
-from collections.abc import Container
-from dataclasses import dataclass, fields
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, fields
 
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.named_hosts import check_pattern, is_named
 from fetcher.engine.references import EnvReference, HeaderValue, RequestHeaders, parse_reference
 from fetcher.engine.sensitive import secret_headers
 from fetcher.engine.urls import Url
+
+MAX_SECONDS = 7 * 86_400
+"""Seconds; no wait or timeout may be longer. libcurl counts milliseconds in 31 bits, which end after 24 days."""
+MAX_HEADERS = 64 * 2**10
+"""Characters of the headers that are given together, names and values."""
+MAX_USER_AGENT = 4 * 2**10
+_COUNTS = {
+    "concurrency": (1, 10_000), "per_host": (1, 10_000), "max_attempts": (1, 1_000), "look_ahead": (1, 1_000),
+    "max_body": (1, 2**40), "host_failures": (0, 10**9), "max_redirects": (0, 1_000),
+}  # fmt: skip
+"""The least and the most of each count: beyond these a value is a slip, or overflows somewhere."""
 
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9,
           "k": 2**10, "m": 2**20, "g": 2**30}  # fmt: skip
@@ -74,7 +85,7 @@ class FetchConfig:
     """Hops for each attempt; with 0 a 3xx answer is the result."""
     user_agent: str = "trawl/0.1"
     """Sent unless a header says otherwise."""
-    headers: RequestHeaders = ()
+    headers: RequestHeaders = field(default=(), repr=False)
     """Sent with every target that does not say otherwise. A value may be an ``EnvReference``; text is sent as it is."""
     secret_headers: frozenset[str] = frozenset()
     """Names of headers that are secret beside the usual ones (``sensitive.SECRET_HEADERS``); ``!name`` is not.
@@ -102,18 +113,17 @@ class FetchConfig:
     """Targets held in memory, as a multiple of ``concurrency``."""
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "per_host", "max_attempts", "max_body", "look_ahead"):
-            check_count(name, getattr(self, name), least=1)
-        for name in ("host_failures", "max_redirects"):
-            check_count(name, getattr(self, name), least=0)
+        for name, (least, most) in _COUNTS.items():
+            check_count(name, getattr(self, name), least=least, most=most)
         for name in ("host_delay", "backoff_base", "backoff_max", "max_retry_after"):
             check_seconds(name, getattr(self, name), zero=True)
         for name in ("connect_timeout", "read_timeout", "deadline", "total_deadline"):
             check_seconds(name, getattr(self, name), zero=False)
-        if self.concurrency > 10_000:
-            raise ConfigError("concurrency", f"must be at most 10000, not {self.concurrency}")
         if not _VALUE.fullmatch(self.user_agent):
             raise ConfigError("user_agent", "has a line break or another character that cannot be sent")
+        if len(self.user_agent) > MAX_USER_AGENT:
+            raise ConfigError("user_agent", f"is longer than {MAX_USER_AGENT} characters")
+        check_header_size("headers", self.headers)
         for header, value in self.headers:
             check_header(header, value)
         for pattern in self.headers_hosts:
@@ -144,18 +154,45 @@ class FetchConfig:
 CONFIG_FIELDS = tuple(field.name for field in fields(FetchConfig))
 
 
-def check_count(name: str, value: object, *, least: int) -> None:
-    """Refuse what is no whole number of at least ``least``. Raises ConfigError."""
+def check_count(name: str, value: object, *, least: int, most: int | None = None) -> None:
+    """Refuse what is not a whole number from ``least`` to ``most``. Raises ConfigError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(name, f"must be a whole number of at least {least}, not {value!r}")
+        raise ConfigError(name, f"must be a whole number of at least {least}, not {quote_value(value)}")
+    if most is not None:
+        check_most(name, value, most)
 
 
 def check_seconds(name: str, value: object, *, zero: bool) -> None:
-    """Refuse what is no finite number of seconds; ``zero`` says whether 0 is one. Raises ConfigError."""
+    """Refuse what is not a number of seconds up to MAX_SECONDS; ``zero`` says whether 0 is one. Raises ConfigError."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+    # An integer may be too large for a float: it is compared, never converted.
+    if number != number or number in (math.inf, -math.inf) or number < 0 or (number == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
-        raise ConfigError(name, f"must be a number of seconds, {least}, not {value!r}")
+        raise ConfigError(name, f"must be a number of seconds, {least}, not {quote_value(value)}")
+    check_most(name, number, MAX_SECONDS)
+
+
+def check_most(name: str, value: float, most: float, more: str = "") -> None:
+    """Refuse a number above ``most``; ``more`` ends the sentence. Raises ConfigError."""
+    if value > most:
+        raise ConfigError(name, f"must be at most {quote_value(most)}, not {quote_value(value)}{more}")
+
+
+def check_header_size(name: str, headers: Iterable[tuple[str, HeaderValue]]) -> None:
+    """Refuse headers that are longer than MAX_HEADERS together. Raises ConfigError."""
+    if sum(len(header) + len(str(value or "")) for header, value in headers) > MAX_HEADERS:
+        raise ConfigError(name, f"are longer than {MAX_HEADERS} characters together")
+
+
+def quote_value(value: object) -> str:
+    """Return a value as a message quotes it, shortened; a whole number may have too many digits for ``repr``."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10**15:
+        return str(int(value))
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no more than some 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def parse_number(name: str, text: str) -> float:

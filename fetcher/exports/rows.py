@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -12,13 +12,18 @@ import msgspec
 
 from fetcher.models import Result
 from fetcher.payloads import ResultItem, encode, encode_line, result_items
+from fetcher.texts import COMMANDS
 
 Format = Literal["ndjson", "csv"]
 FORMATS: tuple[Format, ...] = ("ndjson", "csv")
 PAGE = 500
 """Results in memory at once."""
 
-_FORMULA = frozenset("=+-@")
+_FORMULA = re.compile(
+    "[\\s'\"\u00ad\u200b-\u200f\u2060\ufeff]*"  # blanks, what is not seen, and quotes, which spreadsheets drop
+    "[=+\\-@\t\r\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212]"  # also full-width, small, and the minus sign
+)
+_COMMANDS = re.compile(f"(?![\t\n\r])[{COMMANDS}]")
 
 
 def result_pages(run: int) -> Iterator[list[ResultItem]]:
@@ -50,9 +55,11 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
 def cell(value: Any) -> Any:
     """Return a value as it stands in a cell.
 
-    A text that begins with ``= + - @`` would be run as a formula by spreadsheets, and by some also where it does so in
-    full width or behind blanks. It gets an apostrophe in front, which they take for "this is text". Programs that read
-    the file strip it.
+    A text that begins with ``= + - @``, a tab or a carriage return would be run as a formula by spreadsheets, some of
+    which drop blanks and quotes before it, or take full-width forms for the same. It gets an apostrophe in front. A
+    program takes that off from a cell whose rest begins so: no other cell looks like it.
+
+    CSV has no escapes: a control or bidi character becomes U+FFFD. NDJSON has the text as it was.
     """
     match value:
         case None:
@@ -62,16 +69,7 @@ def cell(value: Any) -> Any:
         case int() | float():
             return value
         case str():
-            text = value.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            text = _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", value)
         case _:
             text = encode(value).decode()
-    return f"'{text}" if _may_be_formula(text) else text
-
-
-def _may_be_formula(text: str) -> bool:
-    if not text or text[0].isalnum():  # nearly every cell
-        return False
-    first = text.lstrip()[:1]
-    # What cannot be printed is a tab, a line break, or a mark that is not seen and may be passed over.
-    unseen = not text[0].isprintable() or not first.isprintable()
-    return unseen or unicodedata.normalize("NFKC", first)[:1] in _FORMULA
+    return f"'{text}" if _FORMULA.match(text) else text

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fetcher.conf import fetcher_settings
-from fetcher.engine.config import ConfigError, check_header, permitted_value
+from fetcher.engine.config import ConfigError, check_header, check_header_size, permitted_value
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.references import HeaderValue, RequestHeaders
 from fetcher.engine.types import Target
@@ -18,8 +18,6 @@ NAMES = ("url", "method", "headers", "body", "label", "retry")
 MAX_RECORD = 2**20
 """Bytes of one record as it is written, its body included."""
 MAX_LABEL = 200
-MAX_HEADERS = 64 * 2**10
-"""Characters of a target's own headers together."""
 
 _KNOWN = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 WITHOUT_BODY = frozenset({"HEAD", "TRACE"})
@@ -93,9 +91,8 @@ def read_method(text: str) -> str:
 def _headers(headers: Mapping[str, str] | Sequence[tuple[str, str]]) -> RequestHeaders:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     found = tuple((name, value.strip(" \t")) for name, value in pairs)
-    if sum(len(name) + len(value) for name, value in found) > MAX_HEADERS:
-        raise FieldError(f"headers: are longer than {MAX_HEADERS} characters together")
     try:
+        check_header_size("headers", found)
         return tuple((name, _value(name, value)) for name, value in found)
     except ConfigError as exc:
         raise FieldError(f"headers: {exc}") from None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import dataclasses
+from dataclasses import Field, fields
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from fetcher import conf
+from fetcher.api.asked import CONFIG_OPTIONS
+from fetcher.checks import check_settings
 from fetcher.engine.addresses import AllowedNetwork
-from fetcher.engine.config import CONFIG_FIELDS, ConfigError
+from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig
 from fetcher.engine.transport import ConnectionOptions
 
 STRINGS: dict[str, tuple[str, Any]] = {
@@ -41,6 +44,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "api_access": ("login", "login"),
     "api_max_urls": ("7", 7),
     "api_max_bytes": ("1KiB", 1024),
+    "write_timeout": ("1.5", 1.5),
     "body_storage": ("large", "large"),
     "body_file_threshold": ("1MiB", 2**20),
     "spill_threshold": ("64KiB", 2**16),
@@ -50,6 +54,7 @@ OWN: dict[str, tuple[str, Any]] = {
     "fanout_max_bytes": ("1MiB", 2**20),
     "page_limit": ("10", 10),
     "list_environment": ("API_TOKEN, OTHER", frozenset({"API_TOKEN", "OTHER"})),
+    "loopback_hosts": ("Trawl.test, b", frozenset({"trawl.test", "b"})),
     "grace": ("2.5", 2.5),
     "dispatcher": ("a.Cluster", "a.Cluster"),
     "run_workers": ("3", 3),
@@ -205,3 +210,24 @@ def test_a_host_pattern_that_cannot_be_read_is_named(settings: Settings) -> None
     settings.FETCHER_HEADERS_HOSTS = "https://a.example/"
     with pytest.raises(ConfigError, match=r"FETCHER_HEADERS_HOSTS must be hosts such as"):
         conf.fetch_config()
+
+
+def test_every_number_that_callers_may_choose_has_a_ceiling() -> None:
+    made = conf.fetch_config()
+    numbers = {name for name in CONFIG_OPTIONS if isinstance(getattr(made, name), int | float)} | {"split_hosts"}
+    assert {field.name for field in fields(conf.Ceilings)} == numbers - {"host_failures"}  # of which 0 means never
+
+
+@pytest.mark.parametrize("field", fields(conf.Ceilings), ids=lambda field: str(field.name))
+def test_ceiling_is_read_from_its_setting_and_checked(settings: Settings, field: Field[Any]) -> None:
+    setattr(settings, f"FETCHER_CEILING_{field.name.upper()}", "7")
+    assert getattr(conf.ceilings(), field.name) == 7
+    setattr(settings, f"FETCHER_CEILING_{field.name.upper()}", "-1")
+    with pytest.raises(ConfigError, match=f"^FETCHER_CEILING_{field.name.upper()} must be"):
+        conf.ceilings()
+    assert [message.id for message in check_settings()] == ["fetcher.E001"]
+
+
+def test_defaults_of_all_options_are_below_their_ceilings() -> None:
+    made = {**dataclasses.asdict(FetchConfig()), "split_hosts": 1}
+    conf.Ceilings().check(made, FetchConfig(max_attempts=1, max_body=1))

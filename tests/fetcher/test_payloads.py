@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -14,6 +15,7 @@ from fetcher import payloads
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Attempt, Redirect, Timings
 from fetcher.models import Result, Run
+from fetcher.texts import COMMANDS
 from tests.rows import NOON, detail_of, make_body, make_result, make_run, make_shard, make_target
 
 SECRET = "s3cret-value"
@@ -275,3 +277,17 @@ class TestEncode:
 
     def test_a_time_in_utc_is_not_shifted(self):
         assert payloads.timestamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"
+
+
+@given(st.text())
+def test_json_has_nothing_that_a_terminal_obeys_and_reads_back_the_same(text):
+    shown = payloads.encode_line([text])
+    assert json.loads(shown) == [text.encode(errors="replace").decode()]
+    assert not re.search(f"[{COMMANDS}]", shown.decode().rstrip("\n"))
+
+
+@pytest.mark.parametrize(
+    "character", ["\x7f", "\x80", "\x9b", "\x9f", "\u061c", "\u200e", "\u2028", "\u202e", "\u2069"]
+)
+def test_json_escapes_what_a_terminal_obeys(character):
+    assert payloads.encode(f"a{character}\xe9") == f'"a\\u{ord(character):04x}\xe9"'.encode()

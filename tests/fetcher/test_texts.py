@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetcher.texts import clean_json, clean_text
+from fetcher.texts import check_label, clean_json, clean_text
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,16 @@ def test_what_is_no_json_becomes_null(value, clean):
 def test_whatever_comes_out_is_json_in_utf_8(value):
     cleaned = clean_json(value)
     assert json.loads(json.dumps(cleaned, allow_nan=False, ensure_ascii=False).encode()) == cleaned
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "a\rb", "\x1b[2J", "a\x7f", "a\x9b31m", "a\u2028b", "a\u202eb", "\u2066", "x" * 201]
+)
+def test_label_of_more_than_a_line_of_plain_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be at most 200|has a line break"):
+        check_label(text)
+
+
+@pytest.mark.parametrize("text", ["", "nightly", "t\xe4glich \u65e5\u672c\u3000", "x" * 200])
+def test_label_is_returned_as_it_is(text: str) -> None:
+    assert check_label(text) == text

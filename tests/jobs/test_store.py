@@ -28,6 +28,12 @@ def test_names_that_are_refused(name):
         store.check_name(name)
 
 
+def test_no_job_is_created_with_a_name_that_could_forge_a_line_of_a_log():
+    with pytest.raises(ValueError, match="letters, digits"):
+        make_job("news\nERROR forged")
+    assert not Job.objects.exists()
+
+
 def test_options_come_back_as_they_were_with_secrets_that_no_row_shows():
     config = FetchConfig(per_host=3, headers=(("Authorization", "Bearer hidden"), ("X-A", "1")))
     make_job(config=config, options=RunOptions(data=b"hidden", extract="a.b"))

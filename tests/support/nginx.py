@@ -122,7 +122,8 @@ class Nginx:
         return int(accepted), int(requests)
 
 
-def _program() -> str:
+def nginx_program() -> str:
+    """Return nginx's path. Raises NginxMissing."""
     # Ordinary users often have no sbin in their PATH.
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if nginx is None:
@@ -149,7 +150,7 @@ def running_nginx(
 
     ``certificate`` is its file and that of the key. Raises NginxMissing, and DidNotStart.
     """
-    nginx = _program()
+    nginx = nginx_program()
     modules = _modules(nginx)
     (directory / "100k.txt").write_bytes(b"k" * 102_400)
     hosts = tuple(f"127.0.0.{number}" for number in range(1, addresses + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ class ConnectionOptions:
     """Which library sends requests."""
     http2: bool = False
     """Whether HTTP/2 is used where a server offers it over TLS (libcurl only)."""
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     """The proxy's URL, which may hold user and password (libcurl only). Nothing is taken from the environment."""
     ca_file: str = ""
     """The PEM file of the authorities that are trusted; empty: certifi's."""

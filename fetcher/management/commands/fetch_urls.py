@@ -28,6 +28,7 @@ from fetcher.options import RunOptions
 from fetcher.queueing import queue_list
 from fetcher.service import fetch_list
 from fetcher.sources import Inputs, SourceError
+from fetcher.texts import check_label
 
 _EPILOG = """\
 examples:
@@ -96,8 +97,10 @@ class Command(TrawlCommand):
         if is_resume(options):
             resume(options, stdout=self.stdout, stderr=self.stderr)
             return
-        if len(options["label"] or "") > 200:
-            raise CommandError("argument --label: must be at most 200 characters", returncode=USAGE)
+        try:
+            check_label(options["label"] or "")
+        except ValueError as exc:
+            raise CommandError(f"argument --label: {exc}", returncode=USAGE) from None
         if is_retry(options):
             retry_failed(options, stdout=self.stdout, stderr=self.stderr)
             return

@@ -16,11 +16,11 @@ from django.db import connections
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from fetcher.api.access import is_loopback
 from fetcher.bootstrap import ensure_database
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.text import program
 from fetcher.conf import fetcher_settings
+from fetcher.loopback import is_loopback
 from fetcher.models import Run
 
 STOP_WITHIN = 10

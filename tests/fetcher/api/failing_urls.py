@@ -6,8 +6,8 @@ from fetcher.api.endpoint import endpoint
 
 
 @endpoint()
-async def failing(request, given):
+async def failing(request, given, name=""):
     raise RuntimeError("the password is hunter2")
 
 
-urlpatterns = [path("failing/", failing), path("", include("fetcher.api.urls"))]
+urlpatterns = [path("failing/", failing), path("failing/<str:name>/", failing), path("", include("fetcher.api.urls"))]

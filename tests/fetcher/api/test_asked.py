@@ -10,8 +10,8 @@ import pytest
 from fetcher.api.asked import CONFIG_OPTIONS, RUN_OPTIONS, read_asked
 from fetcher.api.errors import Problem
 from fetcher.cli.options import OPTIONS
-from fetcher.conf import callers_config
-from fetcher.engine.config import CONFIG_FIELDS
+from fetcher.conf import callers_config, ceilings, fetch_config
+from fetcher.engine.config import CONFIG_FIELDS, ConfigError
 from fetcher.engine.references import EnvReference
 from fetcher.engine.urls import parse_url
 
@@ -110,6 +110,48 @@ class TestOptions:
         assert found.detail.startswith(text)
 
 
+class TestCeilings:
+    @pytest.mark.parametrize(
+        ("name", "value", "most"),
+        [
+            ("concurrency", 501, "500"), ("per_host", 33, "32"), ("host_delay", 60.5, "60"), ("max_attempts", 11, "10"),
+            ("connect_timeout", 61, "60"), ("read_timeout", 301, "300"), ("deadline", 601, "600"),
+            ("total_deadline", 3601, "3600"), ("max_redirects", 31, "30"), ("max_body", "101MiB", "104857600"),
+            ("split_hosts", 9, "8"),
+        ],
+    )  # fmt: skip
+    def test_option_above_its_ceiling_is_refused_with_the_setting_that_raises_it(self, name, value, most, settings):
+        found = problem(json.dumps({"urls": [URL], "options": {name: value}}).encode())
+        setting = f"FETCHER_CEILING_{name.upper()}"
+        assert found.members == {"pointer": f"#/options/{name}"}
+        assert found.detail.startswith(f"{name} must be at most {most}, not ")
+        assert setting in found.detail
+        setattr(settings, setting, value)
+        read(options={name: value})
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"host_delay": 1e18}, {"max_attempts": 10**17}, {"per_host": 10**9}, {"max_body": 10**18},
+         {"read_timeout": 1e18}, {"deadline": 1e308}, {"host_failures": 10**18}],
+    )  # fmt: skip
+    def test_no_ceiling_lets_a_value_through_that_overflows(self, options, settings):
+        [name] = options
+        assert problem(json.dumps({"urls": [URL], "options": options}).encode()).status == 400
+        if name != "host_failures":
+            setattr(settings, f"FETCHER_CEILING_{name.upper()}", options[name])
+            with pytest.raises(ConfigError, match=f"FETCHER_CEILING_{name.upper()} must be at most"):
+                ceilings()
+
+    def test_what_the_settings_allow_anyway_is_allowed(self, settings):
+        settings.FETCHER_MAX_BODY = "1GiB"
+        assert read(options={"max_body": 2**30}).config.max_body == 2**30
+        assert problem(json.dumps({"urls": [URL], "options": {"max_body": 2**30 + 1}}).encode()).status == 400
+
+    def test_command_line_is_bound_by_none(self, settings):
+        settings.FETCHER_CEILING_MAX_BODY = "1KiB"
+        assert fetch_config({"max_body": 2**30}).max_body == 2**30
+
+
 class TestTheBody:
     @pytest.mark.parametrize(
         ("body", "pointer", "text"),
@@ -124,6 +166,7 @@ class TestTheBody:
             (b'{"urls": "https://a.example/"}', "#/urls", "urls must be a list of URLs"),
             (b'{"urls": ["x"], "label": 5}', "#/label", "label must be text"),
             (b'{"urls": ["x"], "label": "%s"}' % (b"x" * 201), "#/label", "label must be at most 200 characters"),
+            (b'{"urls": ["x"], "label": "a\\nb"}', "#/label", "label has a line break"),
             (b'{"urls": ["x"], "options": []}', "#/options", "options must be an object"),
             (b'{"urls": ["x"], "colour": 1}', "#/colour", "colour is no member of the body; there are urls, label"),
             (b'{"job": "news"}', "#/job", "job is no member of the body; there are urls, label, options; a saved job"),

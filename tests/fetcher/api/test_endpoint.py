@@ -40,6 +40,12 @@ def test_head_is_get_without_a_body(api):
 
 
 @pytest.mark.urls("tests.fetcher.api.failing_urls")
+def test_a_failure_logs_the_path_on_one_line(api, caplog):
+    api.get("/failing/%0AERROR%20forged/")
+    assert caplog.records[0].getMessage() == r"GET '/failing/\nERROR forged/' failed"
+
+
+@pytest.mark.urls("tests.fetcher.api.failing_urls")
 def test_a_failure_is_a_500_that_tells_nothing_and_logs_everything(api, caplog):
     answer = api.get("/failing/")
     assert answer.status == 500

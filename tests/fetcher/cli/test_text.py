@@ -36,7 +36,9 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("text", "shown"), [("é 1", "é 1"), ("\x1b[31mred", " [31mred"), ("a\r\nb\x00", "a  b ")])
+@pytest.mark.parametrize(("text", "shown"),
+    [("é 1", "é 1"), ("\x1b[31mred", " [31mred"), ("a\r\nb\x00", "a  b "),
+        ("\x9b31m\x7f", " 31m "), ("\u202egpj.exe\u2066\u200f\u061c\u2028", " gpj.exe    ")])  # fmt: skip
 def test_what_could_command_a_terminal_is_not_printed(text, shown):
     assert printable(text) == shown
 

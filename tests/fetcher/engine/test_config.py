@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -10,6 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fetcher.engine.config import (
+    MAX_HEADERS,
+    MAX_SECONDS,
+    MAX_USER_AGENT,
     ConfigError,
     FetchConfig,
     check_environment,
@@ -42,6 +46,11 @@ class TestFetchConfig:
               for value in (-1, float("nan"), float("inf"), "1", None, True)),
             *((name, value) for name in ("connect_timeout", "read_timeout", "deadline", "total_deadline")
               for value in (0, -1, float("nan"), float("inf"), "1", None, True)),
+            *((name, value) for name in ("concurrency", "per_host", "max_attempts", "max_body", "look_ahead",
+              "host_failures", "max_redirects") for value in (10**18, 10**400)),
+            *((name, value) for name in ("host_delay", "backoff_base", "backoff_max", "max_retry_after",
+              "connect_timeout", "read_timeout", "deadline", "total_deadline")
+              for value in (1e18, 1e308, 10**18, 10**400, MAX_SECONDS + 1)),
             ("concurrency", 10_001),
         ],
     )  # fmt: skip
@@ -50,6 +59,28 @@ class TestFetchConfig:
             FetchConfig(**{name: value})
 
         assert caught.value.name == name
+
+    def test_message_names_the_bound_and_a_shortened_value(self) -> None:
+        with pytest.raises(ConfigError, match=r"^must be at most 604800, not 1e\+18$"):
+            FetchConfig(read_timeout=1e18)
+        with pytest.raises(ConfigError) as caught:
+            FetchConfig(per_host=10**5000)
+        assert len(str(caught.value)) < 200
+
+    def test_largest_timeouts_overflow_in_neither_timers_nor_milliseconds(self) -> None:
+        config = FetchConfig(connect_timeout=MAX_SECONDS, read_timeout=MAX_SECONDS, deadline=MAX_SECONDS)
+        assert config.deadline * 1000 < 2**31
+        asyncio.run(asyncio.wait_for(asyncio.sleep(0), config.deadline))
+
+    @pytest.mark.parametrize(
+        "fields", [{"headers": (("A", "x" * MAX_HEADERS),)}, {"user_agent": "x" * (MAX_USER_AGENT + 1)}]
+    )
+    def test_headers_and_user_agent_are_bounded(self, fields: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="longer than"):
+            FetchConfig(**fields)
+
+    def test_repr_has_no_headers(self) -> None:
+        assert "hunter2" not in repr(FetchConfig(headers=(("Authorization", "hunter2"),)))
 
     @pytest.mark.parametrize("name", ["host_failures", "max_redirects", "host_delay", "backoff_base", "backoff_max"])
     def test_zero_is_fine_where_it_means_none(self, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -46,14 +47,38 @@ class TestCell:
             ("a\x00b", "a\ufffdb"),
             ({"a": [1, None]}, '{"a":[1,null]}'),
             ([], "[]"),
+            ("\uff0d1", "'\uff0d1"),
+            ("\uff20SUM(A1)", "'\uff20SUM(A1)"),
+            ("\u22121", "'\u22121"),
+            (" =1", "' =1"),
+            ("\u3000\xa0=1", "'\u3000\xa0=1"),
+            ("\ufeff\u200b=1", "'\ufeff\u200b=1"),
+            ("\n=1", "'\n=1"),
+            ('"=1', "'\"=1"),
+            ("'=1", "''=1"),
+            (" text - with = signs", " text - with = signs"),
+            ("\x1b[31m\x7f\x9b\u202e", "\ufffd[31m\ufffd\ufffd\ufffd"),
+            ("a\tb\r\nc", "a\tb\r\nc"),
+            ({"a": "\x9b"}, '{"a":"\\u009b"}'),
         ],
     )
     def test_shows(self, value, shown):
         assert cell(value) == shown
 
-    @given(st.text())
+    @given(st.text(st.sampled_from(" \t\r\n'\"=+-@\uff1d\uff20\u3000\ufeffa")) | st.text())
     def test_never_begins_like_a_formula(self, text):
-        assert not cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert (
+            not cell(text).lstrip(' "\n\u3000\ufeff').startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff20"))
+        )
+
+    @given(st.text(st.sampled_from(" \t\r\n'\"=+-@\uff1d\u3000\ufeffa")))
+    def test_apostrophe_can_be_taken_off_again(self, text):
+        shown = cell(text)
+        assert text == (shown[1:] if shown[:1] == "'" and cell(shown[1:]) == shown else shown)
+
+    @given(st.text())
+    def test_has_nothing_that_a_terminal_obeys(self, text):
+        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", cell(text))
 
     @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00")), min_size=1))
     def test_is_read_back_by_a_csv_reader(self, texts):

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from fetcher.engine.config import MAX_HEADERS
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.references import EnvReference
 from fetcher.engine.types import Target
-from fetcher.sources.fields import MAX_HEADERS, FieldError, Fields, entry_for_fields, read_method, target_for
+from fetcher.sources.fields import FieldError, Fields, entry_for_fields, read_method, target_for
 
 URL = "http://a/"
 
