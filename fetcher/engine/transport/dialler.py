@@ -97,9 +97,9 @@ async def _first_connected(addresses: list[str], port: int) -> tuple[socket.sock
                 task.result()[0].close()
     if winner is None:
         failures = {str(failure): failure for failure in (task.exception() for task in tries) if failure is not None}
-        ours = [failure for failure in failures.values() if isinstance(failure, LocalFault)]
-        if ours or len(failures) == 1:
-            raise (ours or list(failures.values()))[0]
+        for failure in failures.values():
+            if len(failures) == 1 or isinstance(failure, LocalFault):
+                raise failure
         raise httpx.ConnectError("; ".join(failures))
     return winner
 

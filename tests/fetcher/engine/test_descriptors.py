@@ -105,7 +105,7 @@ async def fetching(
         await transport.aclose()
 
 
-@pytest.mark.parametrize("kind", ["libcurl", "h11"])
+@pytest.mark.parametrize("kind", ["libcurl", "httpx"])
 class TestReached:
     async def test_targets_wait_and_are_sent_again_when_no_descriptor_is_left(
         self, kind: str, origin: Origin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
