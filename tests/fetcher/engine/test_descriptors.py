@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from fetcher.demo.origin import Origin
@@ -91,14 +92,17 @@ async def fetching(
     config = FetchConfig(host_failures=1, allowed_networks=LOOPBACK, **options)  # type: ignore[arg-type]
     transport = open_transport(config, ConnectionOptions(transport=kind))  # type: ignore[arg-type]
 
-    async def fetch() -> list[Outcome]:
+    async def fetch(through: httpx.AsyncBaseTransport) -> list[Outcome]:
         targets = [Target(url.href, url.host) for url in urls]
-        return [outcome async for outcome in fetch_all(targets, config, transport=transport)]
+        return [outcome async for outcome in fetch_all(targets, config, transport=through)]
 
     try:
         async with asyncio.timeout(BOUND):
+            other = open_transport(config, ConnectionOptions(transport=kind))  # type: ignore[arg-type]
+            await fetch(other)  # modules that are imported late are files as well
+            await other.aclose()
             with no_descriptors_left():
-                task = asyncio.create_task(fetch())
+                task = asyncio.create_task(fetch(transport))
                 yield task
             await task
     finally:
