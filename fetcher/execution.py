@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -16,6 +17,7 @@ from fetcher.disk import DiskWatch
 from fetcher.engine.bodies import Spilling
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
+from fetcher.engine.descriptors import lowered_concurrency, raise_limit
 from fetcher.engine.runner import Meter, fetch_all
 from fetcher.extraction import parse_extract
 from fetcher.feed import LaneFeed
@@ -41,6 +43,8 @@ class Execution:
     ``saved`` hears of every batch that was recorded. Once the ``control`` stops it, what is in flight is finished and
     saved; when cancelled, what was fetched is saved and the rest is left. It stops by itself when the run is cancelled.
 
+    ``message`` hears of what a person should know, such as a limit of this machine.
+
     With ``patience`` (seconds) it is a slice of the work that others go on with: it does not wait for lanes that others
     have, it uses its part of the concurrency only, and what waits for another attempt is put down for the next.
     """
@@ -60,10 +64,11 @@ class Execution:
         transport: httpx.AsyncBaseTransport | None = None,
         patience: float | None = None,
         watch: leases.Watch | None = None,
+        message: Callable[[str], None] = log.warning,
     ) -> None:
         self._run = run
         self._worker = worker
-        self._config = config
+        self._config = _affordable(config, message)
         self._options = options
         self._writer = writer
         self._control = control
@@ -185,6 +190,16 @@ class Execution:
                 continue
             renewed = began
             self._control.go_on()
+
+
+def _affordable(config: FetchConfig, message: Callable[[str], None]) -> FetchConfig:
+    """Return the configuration with as much concurrency as this process may have open files for."""
+    raise_limit()
+    concurrency, remark = lowered_concurrency(config.concurrency)
+    if not remark:
+        return config
+    message(remark)
+    return dataclasses.replace(config, concurrency=concurrency)
 
 
 def cancel_once_stopped(planning: asyncio.Task[None], control: Control) -> None:

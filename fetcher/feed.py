@@ -99,7 +99,7 @@ class LaneFeed:
     def settle(self, outcome: Outcome) -> None:
         """Note that the engine is done with a target, so that its lane may send another."""
         lane = self._lanes[place_of(outcome).lane]
-        lane.settled += 1
+        lane.settle(outcome)
         lane.asked = True
         self._suspects.settle(outcome)
         self._news.set()
@@ -159,7 +159,7 @@ class LaneFeed:
         place = target.key
         assert isinstance(place, Place)
         lane = self._lanes[place.lane]
-        lane.sent -= 1
+        lane.give_back(target)
         if tried is not None and (target.tried is None or len(tried.attempts) > len(target.tried.attempts)):
             lane.asked = True
         if tried is not None:
@@ -207,9 +207,8 @@ class LaneFeed:
                 lane.listed = False
                 continue
             self._turn.append(lane)
-            if lane.ready and lane.may_send(allowance) and lane.is_open():
-                lane.sent += 1
-                return lane.ready.popleft()
+            if lane.may_send(allowance) and lane.is_open() and (target := lane.take(allowance)) is not None:
+                return target
         return None
 
     def _hungry(self) -> list[Lane]:

@@ -138,6 +138,7 @@ class Lead:
             meter=self._progress.meter,
             saved=self._saved,
             transport=self._transport,
+            message=self._listener.message,
         )
         team = Team(
             self._run,

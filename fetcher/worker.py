@@ -77,6 +77,7 @@ class Worker:
                     disk=DiskWatch.of_run(keeps_bodies=options.keep_body),
                     meter=self._meter,
                     saved=self._report,
+                    message=lambda text: None,  # the command has said it of itself
                 )
                 self._work = asyncio.ensure_future(execution.work(self._wait_for_plan))
                 threading.Thread(target=self._listen, args=[asyncio.get_running_loop()], daemon=True).start()

@@ -6,6 +6,7 @@ Whatever is to be sent again goes back into the queues, to the host that it is f
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +18,21 @@ from fetcher.engine.bodies import Spilling
 from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.defects import report_defect
-from fetcher.engine.errors import ErrorKind, FetchError, SpillFailed
+from fetcher.engine.errors import ErrorKind, FetchError, OwnFault, SpillFailed
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues, Turn
 from fetcher.engine.retry import PAUSING_STATUSES, Failure, RetryPolicy, parse_retry_after
 from fetcher.engine.sensitive import mask_text
 from fetcher.engine.types import Outcome, Redirect, Status
 
+log = logging.getLogger(__name__)
+
 Paused = Callable[[str, float], None]
 """Hears that a host asked to be left alone, and for how many seconds."""
+FAULT_WAIT_SECONDS = 1.0
+"""How long a target waits that this machine could not send."""
+FAULT_REPEAT_SECONDS = 60.0
+"""Seconds between two warnings of one fault of this machine."""
 _NO_ANSWER = frozenset({ErrorKind.DNS, ErrorKind.CONNECT, ErrorKind.TIMEOUT})
 
 
@@ -58,6 +65,7 @@ class Attempts:
         self._queues = queues
         self._meter = meter
         self._paused = paused
+        self._warned: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
 
     async def use(self, turn: Turn[Journey]) -> Outcome | None:
@@ -82,7 +90,7 @@ class Attempts:
         except Exception as exc:  # noqa: BLE001  (in judging: pushing a journey back is the last that is done to it)
             return journey.broken(report_defect(exc, "judging the answer"))
         finally:
-            self._queues.release(turn.host, now=self._loop.time())
+            self._queues.release(turn, now=self._loop.time())
 
     def _skip(self, journey: Journey, turn: Turn[Journey]) -> Outcome:
         times = f"{turn.host} gave no answer {self._config.host_failures} times in a row (--host-failures)"
@@ -95,12 +103,15 @@ class Attempts:
         return journey.outcome(Status.SKIPPED, turn.dead, f"not requested: {times}")
 
     async def _advance(self, journey: Journey, host: str) -> Outcome | None:
-        journey.begin(self._loop.time())
+        began = self._loop.time()
+        journey.begin(began)
         journey.exchange = exchange = Exchange()
         try:
             hop = journey.hop = journey.hop or self._client.first_hop(journey.target)
             await self._send(journey, hop, host)
             following = self._client.next_hop(hop, exchange)
+        except OwnFault as exc:
+            return self._put_off(journey, host, exc, began)
         except FetchError as exc:
             return self._failed(journey, host, exc)
         except SpillFailed:
@@ -126,12 +137,32 @@ class Attempts:
             # Said of the waiting, not of the host: "answered" keeps it from counting against the host.
             text = _out_of_time(left, self._config)
             raise FetchError(text, kind=ErrorKind.TIMEOUT, retryable=True, answered=True)
+        sent = True
         try:
             await self._client.send(hop, journey.exchange, budget=budget)
+        except OwnFault:
+            sent = False
+            raise
         finally:
-            journey.spend(self._loop.time() - began)
+            if sent:
+                journey.spend(self._loop.time() - began)
             if journey.exchange.status is not None:  # a sign of life, whatever became of the body
                 self._queues.answered(host)
+
+    def _put_off(self, journey: Journey, host: str, fault: OwnFault, began: float) -> Outcome | None:
+        """Have a hop sent again later that this machine could not send: that is no attempt, and no fault of the host.
+
+        A target has waited for this machine long enough when all its attempts could have been made.
+        """
+        now = self._loop.time()
+        if now - self._warned.get(fault.detail, -FAULT_REPEAT_SECONDS) >= FAULT_REPEAT_SECONDS:
+            self._warned[fault.detail] = now
+            log.warning("%s. Requests that could not be sent are no attempts, and are sent again", fault.detail)
+        if journey.put_off_for >= self._config.total_deadline:
+            return self._failed(journey, host, FetchError(fault.detail, kind=fault.kind, answered=True))
+        journey.put_off(now - began + FAULT_WAIT_SECONDS)
+        self._queues.push(host, journey, now=now, at=now + FAULT_WAIT_SECONDS, front=True)
+        return None
 
     # The verdict
 
@@ -154,8 +185,11 @@ class Attempts:
 
     def _failed(self, journey: Journey, host: str, error: FetchError) -> Outcome | None:
         now = self._loop.time()
-        if not error.answered and error.kind in _NO_ANSWER:
-            self._queues.failed(host, error.kind, now=now)
+        if error.kind in _NO_ANSWER:
+            if error.answered:
+                self._queues.hung(host)
+            else:
+                self._queues.failed(host, error.kind, now=now)
         failure = Failure(error.kind, error.retryable, journey.exchange.status, self._retry_after(journey, host, now))
         wait = None
         if not self._queues.is_dead(journey.target.host):

@@ -7,9 +7,11 @@
     ├── TooLarge                    too_large
     ├── DecodingFailed              decoding
     ├── TooManyRedirects            too_many_redirects
+    ├── OwnFault                    internal            (this machine's fault: the attempt does not count)
     └── (others are made by ``fetch_error`` from what a transport raised)
 
     httpx.TransportError            what a transport may raise; ours adds
+    ├── LocalFault                  this machine could not open a connection or look a name up, whatever the host
     └── httpx.ConnectError
         ├── BlockedAddress          the address policy refused every address of the host
         ├── NameResolutionError     the name did not resolve (``permanent``: it does not exist)
@@ -97,6 +99,13 @@ class TooManyRedirects(FetchError):
     kind = ErrorKind.TOO_MANY_REDIRECTS
 
 
+class OwnFault(FetchError):
+    """A limit or fault of this machine: not the target's or its host's, and the attempt does not count."""
+
+    kind = ErrorKind.INTERNAL
+    retryable = True
+
+
 class SpillFailed(OSError):
     """A body could not be written to a temporary file; the text says where, why and what to do."""
 
@@ -109,6 +118,10 @@ class SpillFailed(OSError):
 
     def __str__(self) -> str:
         return self._text
+
+
+class LocalFault(httpx.TransportError):
+    """A limit or fault of this machine kept a request from being sent. The text names it and says what to do."""
 
 
 class BlockedAddress(httpx.ConnectError):
@@ -146,6 +159,8 @@ def fetch_error(
 
     ``connect`` and ``read`` are the timeouts in seconds that were in force; the texts name them.
     """
+    if isinstance(exc, LocalFault):
+        return OwnFault(str(exc))
     if isinstance(exc, httpx.TimeoutException):
         text = _TIMEOUTS.get(type(exc), "timed out").format(connect=connect, read=read)
         return FetchError(text, kind=ErrorKind.TIMEOUT, retryable=True, answered=answered)

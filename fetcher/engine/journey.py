@@ -26,7 +26,8 @@ class Journey:
     """A target between its acceptance and its outcome: the attempt under way, and those before it.
 
     Times are seconds; ``first_at`` is monotonic, names in ``_epoch`` count from the epoch (0: not begun), ``spent`` is
-    the attempt's time on the network so far.
+    the attempt's time on the network so far. This machine could not send it for ``put_off_for`` seconds, which count
+    neither for the attempt nor for all of them together.
     """
 
     target: Target
@@ -37,6 +38,7 @@ class Journey:
     first_epoch: float = 0.0
     attempt_epoch: float = 0.0
     spent: float = 0.0
+    put_off_for: float = 0.0
     redirects: list[Redirect] = field(default_factory=list)
     timings: Timings = _NO_TIMINGS
     exchange: Exchange = field(default_factory=lambda: _NOTHING)
@@ -80,6 +82,17 @@ class Journey:
             first_byte=first_byte,
             total=self.spent,
         )
+
+    def put_off(self, seconds: float) -> None:
+        """Take the hop that was begun last for not begun; so many seconds pass until it is sent again."""
+        self.put_off_for += seconds
+        if not self.redirects:
+            self.attempt_epoch = 0.0
+        if self.attempts or self.redirects:
+            assert self.first_at is not None
+            self.first_at += seconds
+        else:
+            self.first_at, self.first_epoch = None, 0.0
 
     def end_attempt(self, kind: ErrorKind | None, detail: str, wait: Wait | None) -> None:
         """Note how the attempt ended and what is waited for after it."""

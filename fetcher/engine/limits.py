@@ -3,52 +3,30 @@
 ``HostQueues`` is a plain data structure. It holds entries that want to be sent, hands them out in turn over the
 hosts, and never waits itself: every method takes the time (monotonic seconds) and ``wake_at`` says when asking again
 could give something new. What waits here (for a slot, a delay, a pause, a backoff) therefore holds nothing.
+
+Hosts that answer go before hosts that do not, and keep a part of the slots: ``slots`` has the rules.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from collections import OrderedDict
+from typing import Generic, TypeVar
 
 from fetcher.engine.errors import ErrorKind
+from fetcher.engine.slots import UNLIMITED, HostState, Row, Slots, Standing, Turn
+
+__all__ = ["HostQueues", "Turn"]
 
 T = TypeVar("T")
 
 REMEMBERED_HOSTS = 10_000
-"""Idle hosts whose failures are remembered; the longest unused are forgotten first."""
+"""Idle hosts whose failures are remembered, and as many whose last request was answered; the longest unused are
+forgotten first."""
 REMEMBERED_PAUSES = 20_000
 """Hosts of which nothing was to be sent yet and whose pauses are remembered; those that end first are forgotten first,
 half of them at a time."""
-
-
-@dataclass(slots=True)
-class HostState(Generic[T]):
-    """One host: what is ready, what is in flight, and from when on it may be asked again."""
-
-    ready: deque[T] = field(default_factory=deque)
-    active: int = 0
-    delayed: int = 0
-    open_at: float = 0.0
-    failures: int = 0
-    dead: ErrorKind | None = None
-    listed: bool = False
-    timer: float | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing of the host waits or is in flight."""
-        return not self.ready and not self.active and not self.delayed
-
-
-class Turn(NamedTuple, Generic[T]):
-    """An entry that may be sent now. ``dead`` is why it must not be: its host was given up."""
-
-    host: str
-    entry: T
-    dead: ErrorKind | None
 
 
 class HostQueues(Generic[T]):
@@ -56,16 +34,20 @@ class HostQueues(Generic[T]):
 
     ``per_host`` bounds the turns taken and not yet released for one host, ``host_delay`` is the least number of seconds
     between two turns of one host, ``host_failures`` the failures in a row after which a host is dead (0: never).
+    ``slots`` is how many turns may be taken and not released in all: the caller keeps to it, and here it is shared out.
     """
 
-    def __init__(self, *, per_host: int, host_delay: float = 0.0, host_failures: int = 0) -> None:
+    def __init__(
+        self, *, per_host: int, host_delay: float = 0.0, host_failures: int = 0, slots: int = UNLIMITED
+    ) -> None:
         self._per_host = per_host
         self._host_delay = host_delay
         self._host_failures = host_failures
         self._hosts: dict[str, HostState[T]] = {}
         self._remembered: OrderedDict[str, None] = OrderedDict()
         self._pauses: dict[str, float] = {}
-        self._turns: deque[str] = deque()
+        self._proven: OrderedDict[str, None] = OrderedDict()
+        self._slots: Slots[T] = Slots(slots, per_host)
         self._timers: list[tuple[float, int, str, T | None]] = []
         self._order = itertools.count()
 
@@ -79,6 +61,7 @@ class HostQueues(Generic[T]):
         An entry that was kept back goes before the others too: it has waited longest.
         """
         state = self._state(host)
+        self._slots.waiting_apart += state.apart
         if at is not None and at > now and state.dead is None:
             state.delayed += 1
             heapq.heappush(self._timers, (at, next(self._order), host, entry))
@@ -95,20 +78,40 @@ class HostQueues(Generic[T]):
         Ask ``wake_at`` again after either.
         """
         self._run_timers(now)
-        while self._turns:
-            host = self._turns.popleft()
-            state = self._hosts[host]
-            state.listed = False
+        if now >= self._slots.look_at:
+            self.age(now)
+        while (following := self._slots.next()) is not None:
+            state, host = following, following.name
+            doubtful = state.row is not Row.QUICK
             if not self._may_go(state, now):
+                self._slots.withdraw(state)
                 self._offer(host, state, now)
                 continue
-            entry = state.ready.popleft()
+            turn = Turn(host, state.ready.popleft(), state.dead)
             state.active += 1
+            self._slots.waiting_apart -= state.apart
+            self._slots.take(turn, doubtful=doubtful, now=now)
             if self._host_delay and state.dead is None:
                 state.open_at = max(state.open_at, now + self._host_delay)
-            self._offer(host, state, now)
-            return Turn(host, entry, state.dead)
+            if not doubtful and self._may_go(state, now):
+                self._slots.rotate(state)
+            else:
+                self._slots.withdraw(state)
+                self._offer(host, state, now)
+            return turn
         return None
+
+    def age(self, now: float) -> None:
+        """Note which turns have become stuck; ``pop`` does so as well."""
+        while (turn := self._slots.next_stuck(now)) is not None:
+            state = self._hosts[turn.host]
+            state.stuck += 1
+            self._slots.update(state)
+
+    @property
+    def waiting_apart(self) -> int:
+        """How many entries wait for hosts that do not answer, or not in time."""
+        return self._slots.waiting_apart
 
     def drain(self, now: float) -> list[tuple[T, float | None]]:
         """Take out all entries that wait, each with the time until which it was kept back, and return them."""
@@ -116,23 +119,32 @@ class HostQueues(Generic[T]):
         entries: list[tuple[T, float | None]] = [(entry, at) for at, _, _, entry in self._timers if entry is not None]
         self._timers = [timer for timer in self._timers if timer[3] is None]
         heapq.heapify(self._timers)
-        self._turns.clear()
+        self._slots.clear()
         for host, state in list(self._hosts.items()):
             entries += [(entry, None) for entry in state.ready]
             state.ready.clear()
-            state.delayed, state.listed = 0, False
+            state.delayed = 0
             self._forget_if_idle(host, state, now)
         return entries
 
     def has_turn(self, now: float) -> bool:
         """Whether ``pop`` would give a turn (it may say yes for a host that has just become busy)."""
         self._run_timers(now)
-        return bool(self._turns)
+        return self._slots.has_quick or self._slots.next() is not None
 
-    def release(self, host: str, *, now: float) -> None:
+    def share(self, slots: int) -> None:
+        """Share out so many slots from now on."""
+        self._slots.count = slots
+
+    def release(self, turn: Turn[T], *, now: float) -> None:
         """Give back the slot of a turn."""
+        host = turn.host
         state = self._hosts[host]
         state.active -= 1
+        state.stuck -= turn.stuck
+        self._slots.release(turn)
+        if not state.quick:
+            self._slots.update(state)
         self._offer(host, state, now)
         self._forget_if_idle(host, state, now)
 
@@ -158,10 +170,19 @@ class HostQueues(Generic[T]):
         return max(0.0, open_at - now)
 
     def answered(self, host: str) -> None:
-        """Note a sign of life. As ``failed``, called by whoever holds a turn of the host."""
+        """Note an answer. As ``failed`` and ``hung``, called by the holder of a turn of the host."""
         state = self._state(host)
         state.failures = 0
         state.dead = None
+        if state.standing is not Standing.PROVEN:
+            state.standing = Standing.PROVEN
+            self._slots.update(state)
+
+    def hung(self, host: str) -> None:
+        """Note that a timeout cut an answer off: the host must prove itself again, although it is not dead."""
+        state = self._state(host)
+        state.standing = Standing.DOUBTFUL
+        self._slots.update(state)
 
     def failed(self, host: str, kind: ErrorKind, *, now: float) -> None:
         """Note a failure without any answer; enough of them in a row and the host is dead.
@@ -170,9 +191,12 @@ class HostQueues(Generic[T]):
         """
         state = self._state(host)
         state.failures += 1
+        state.standing = Standing.DOUBTFUL
+        self._slots.update(state)
         if self._host_failures and state.failures >= self._host_failures:
             state.dead = kind
             self._end_delays(host, state)
+            self._slots.update(state)
             self._offer(host, state, now)
 
     def is_dead(self, host: str) -> bool:
@@ -187,8 +211,13 @@ class HostQueues(Generic[T]):
     def _state(self, host: str) -> HostState[T]:
         state = self._hosts.get(host)
         if state is None:
-            state = self._hosts[host] = HostState(open_at=self._pauses.pop(host, 0.0))
-        self._remembered.pop(host, None)
+            state = self._hosts[host] = HostState(host, open_at=self._pauses.pop(host, 0.0))
+            if host in self._proven:
+                del self._proven[host]
+                state.standing = Standing.PROVEN
+                self._slots.update(state)
+        elif host in self._remembered:
+            del self._remembered[host]
         return state
 
     def _may_go(self, state: HostState[T], now: float) -> bool:
@@ -198,11 +227,10 @@ class HostQueues(Generic[T]):
 
     def _offer(self, host: str, state: HostState[T], now: float) -> None:
         """Put the host in the row if it may go, or set the timer for when it may."""
-        if state.listed or not state.ready:
+        if state.row is not None or not state.ready:
             return
         if self._may_go(state, now):
-            state.listed = True
-            self._turns.append(host)
+            self._slots.enlist(state)
         elif state.open_at > now:
             self._set_timer(host, state)
 
@@ -237,10 +265,15 @@ class HostQueues(Generic[T]):
             return
         if state.open_at > now:  # until then it must be remembered, however many hosts there are
             self._set_timer(host, state)
-        elif state.failures:
+        elif state.standing is Standing.DOUBTFUL:
             self._remembered[host] = None
             while len(self._remembered) > REMEMBERED_HOSTS:
                 oldest, _ = self._remembered.popitem(last=False)
                 del self._hosts[oldest]
         else:
             del self._hosts[host]
+            if state.standing is Standing.PROVEN:
+                self._slots.update(state, forgotten=True)
+                self._proven[host] = None
+                if len(self._proven) > REMEMBERED_HOSTS:
+                    self._proven.popitem(last=False)

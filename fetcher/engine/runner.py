@@ -7,7 +7,8 @@ A target's journey through here::
                                                    -> verdict: one Outcome
 
 So whatever waits (its turn, a host delay, a pause, a backoff) is an entry in a queue and holds no slot. There are at
-most ``concurrency`` workers, and at most ``look_ahead`` times as many targets in memory.
+most ``concurrency`` workers, and ``look_ahead`` times as many targets in memory; at most as many again wait for hosts
+that do not answer, so that these do not keep the source from being read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 import httpx
 from msgspec import structs
 
+from fetcher.engine.alarms import Alarm
 from fetcher.engine.attempts import Attempts, Meter, Paused
 from fetcher.engine.bodies import Spilling
 from fetcher.engine.config import FetchConfig
@@ -26,6 +28,7 @@ from fetcher.engine.control import Control
 from fetcher.engine.defects import report_defect
 from fetcher.engine.journey import Journey
 from fetcher.engine.limits import HostQueues
+from fetcher.engine.slots import OPENING_SECONDS
 from fetcher.engine.transport import ConnectionOptions, open_transport
 from fetcher.engine.types import Outcome, Target, Tried
 
@@ -33,6 +36,8 @@ __all__ = ["Left", "Meter", "Paused", "fetch_all"]
 
 Left = Callable[[Target, Tried | None], None]
 """Hears of a target that is given back, and what was tried of it."""
+LOOK_SECONDS = 1.0
+"""Between two looks at which requests have become stuck, while there may be no other event."""
 HOP_WAIT = 1.0
 """Seconds that the next hop of an attempt is waited for once it was stopped."""
 
@@ -94,7 +99,10 @@ class _Runner:
         self._targets = targets
         self._config = config
         self._queues: HostQueues[Journey] = HostQueues(
-            per_host=config.per_host, host_delay=config.host_delay, host_failures=config.host_failures
+            per_host=config.per_host,
+            host_delay=config.host_delay,
+            host_failures=config.host_failures,
+            slots=config.concurrency,
         )
         self._attempts = Attempts(transport, config, self._queues, meter, paused, spilling)
         self._meter = meter
@@ -106,7 +114,7 @@ class _Runner:
         self._out: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=config.concurrency)
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[None]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm, self._looking = Alarm(self._wake), Alarm(self._look)
         self._feeder: asyncio.Task[None] | None = None
         self._fed = False
         self._closing = False
@@ -123,12 +131,13 @@ class _Runner:
         """Return the next outcome, None after the last. Raises what the source raised."""
         if self._feeder is None:
             self._feeder = asyncio.create_task(self._feed())
+            self._looking.set(self._loop.time() + OPENING_SECONDS)
         if not (self._fed and self._held == 0) and not self._stood_still():
             # Mostly there are some: then there is nothing to wait for.
             outcome = await self._out.get() if self._out.empty() else self._out.get_nowait()
             if outcome is not None:
                 self._hold(-1)
-                if self._held < self._limit:
+                if not self._is_full():
                     self._room.set()
                 return outcome
         if self._defect is not None:
@@ -140,16 +149,15 @@ class _Runner:
     async def close(self) -> None:
         self._closing = True
         self._hold(-self._held)
-        if self._timer:
-            self._timer.cancel()
+        self._alarm.cancel()
+        self._looking.cancel()
         tasks = [task for task in (self._feeder, *self._workers) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _hold(self, change: int) -> None:
-        # Counted apart from the meter, which is the caller's and may outlive this run.
-        self._held += change
+        self._held += change  # apart from the meter, which is the caller's and may outlive this run
         self._meter.held += change
 
     # The control
@@ -178,6 +186,7 @@ class _Runner:
 
     def _share(self) -> None:
         self._most = -(-self._config.concurrency // self._control.sharers)
+        self._queues.share(self._most)
 
     def _put_down(self) -> None:
         """Give back what waits for its turn.
@@ -217,13 +226,17 @@ class _Runner:
                     stack.push_async_callback(source.aclose)
                 async for target in source:
                     self._accept(target)
-                    if self._held >= self._limit:
+                    if self._is_full():
                         self._room.clear()
                         await self._room.wait()
         finally:
             self._fed = True
             if self._held == 0 and self._out.empty():  # nothing is on its way that would wake the reader
                 self._out.put_nowait(None)
+
+    def _is_full(self) -> bool:
+        """Whether no more is to be read for now; what waits for hosts that do not answer has a bound of its own."""
+        return self._held >= self._limit + min(self._queues.waiting_apart, self._limit)
 
     def _accept(self, target: Target) -> None:
         now = self._loop.time()
@@ -268,7 +281,8 @@ class _Runner:
             # Also with a turn in hand: taking it may have begun a host delay, at whose end another worker must wake.
             self._arm()
             if turn is None:
-                await self._rest()
+                self._idle.append(rest := self._loop.create_future())
+                await rest  # until there may be a turn again
                 continue
             self._busy += 1
             self._going -= self._control.stopped
@@ -292,25 +306,20 @@ class _Runner:
         control = self._control
         return self._busy < self._most and not control.held and (not control.stopped or self._going > 0)
 
-    async def _rest(self) -> None:
-        """Wait until there may be a turn again."""
-        future = self._loop.create_future()
-        self._idle.append(future)
-        await future
-
     def _arm(self) -> None:
         wake_at = self._queues.wake_at()
-        if wake_at is None or not self._may_send():  # where there is no room, whoever makes some looks for itself
-            return
-        if self._timer is not None:
-            if not self._timer.cancelled() and self._timer.when() <= wake_at and self._timer.when() > self._loop.time():
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(wake_at, self._ring)
+        if wake_at is not None and self._may_send():  # where there is no room, the worker that makes some looks itself
+            self._alarm.set(wake_at)
 
-    def _ring(self) -> None:
-        self._timer = None
-        self._wake()
+    def _look(self) -> None:
+        """Do what no other event does: requests become stuck, which makes room for targets of other hosts."""
+        now = self._loop.time()
+        self._looking.set(now + LOOK_SECONDS)
+        self._queues.age(now)
+        if not self._is_full():
+            self._room.set()
+        if self._may_send() and self._queues.has_turn(now):
+            self._wake()
 
 
 async def _each(targets: Iterable[Target]) -> AsyncGenerator[Target, None]:

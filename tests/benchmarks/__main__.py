@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import cluster, fanout, memory, pages, planning, polling, saving, unchanged, workers
+from tests.benchmarks import cluster, fanout, memory, pages, planning, polling, saving, stalling, unchanged, workers
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.peers import measure
 from tests.benchmarks.peers.workloads import WORKLOADS
@@ -36,6 +36,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "workers": workers.measure,
     "cluster": cluster.measure,
     "polling": polling.measure,
+    "stalling": stalling.measure,
 }
 COMPARED = ("peers", "million", "page")
 

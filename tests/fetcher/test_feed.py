@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -111,6 +112,27 @@ class TestLaneFeed:
         feeding(run, use)
         assert set(taken.values()) == {most}
         assert taken.total() <= 40
+
+    def test_a_host_that_does_not_answer_leaves_the_others_of_its_lane_their_turn(self):
+        lane = lane_number("silent.example:80")
+        good = next(
+            name for name in map("good{}".format, itertools.count()) if lane_number(f"{name}.example:80") == lane
+        )
+        run, taken = plan(*urls("silent", 60), *urls(good, 5)), Counter()
+
+        async def use(feed: LaneFeed, writer: Writer) -> None:
+            async def take() -> None:
+                async for target in feed:
+                    taken[target.host] += 1
+
+            feed.end_of_plan()
+            taking = asyncio.ensure_future(take())
+            await until(lambda: taken.total() == 16, 10)
+            taking.cancel()
+            await asyncio.wait([taking])
+
+        feeding(run, use)
+        assert taken == {"silent.example:80": 12, f"{good}.example:80": 4}
 
     def test_goes_on_when_more_is_planned(self):
         run, taken = runs.create_run(CONFIG), []

@@ -1,8 +1,11 @@
-"""Bodies in temporary files, and which files this process has open."""
+"""Bodies in temporary files, which files this process has open, and limits on them."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +31,28 @@ def open_files(folder: Path) -> list[str]:
         with contextlib.suppress(OSError):  # the one that lists them
             found.append(str(descriptor.readlink()))
     return [path for path in found if path.startswith(f"{folder}/")]
+
+
+@contextlib.contextmanager
+def soft_limit(count: int) -> Iterator[None]:
+    """Let this process have so many files open until the block ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Have nothing more opened in this process until the block ends; what is open stays usable."""
+    opened = [os.open(os.devnull, os.O_RDONLY)]
+    with soft_limit(opened[0] + 1), contextlib.ExitStack() as stack:
+        try:
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            for descriptor in opened:
+                stack.callback(os.close, descriptor)
+        yield

@@ -14,6 +14,7 @@ import httpx
 
 from fetcher.engine.addresses import AddressPolicy
 from fetcher.engine.config import ConfigError, FetchConfig
+from fetcher.engine.descriptors import affordable
 from fetcher.engine.transport.options import ConnectionOptions
 from fetcher.engine.transport.resolver import Resolver
 
@@ -22,8 +23,6 @@ _HTTPX_NAMES = ("httpx", "h11", "httpcore")
 LEAST = (7, 87, 0)
 """The oldest libcurl that will do: the first that reads the authorities' file once, not for each connection."""
 _INSTALL = "install pycurl's wheel (pip install --only-binary :all: pycurl)"
-_KEPT = 4
-"""Connections kept, as a multiple of the concurrency: many hosts with a few each must not close one another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,8 @@ def open_transport(config: FetchConfig, options: ConnectionOptions | None = None
     if chosen.name == "libcurl":
         from fetcher.engine.transport.libcurl import LibcurlTransport  # where there is no pycurl it cannot be imported
 
-        return LibcurlTransport(policy, resolver, timeouts, connections=_KEPT * config.concurrency, options=options)
+        _, kept = affordable(config.concurrency)
+        return LibcurlTransport(policy, resolver, timeouts, connections=kept, options=options)
     from fetcher.engine.transport.dialler import Dialler  # httpcore takes a while to import
     from fetcher.engine.transport.http import HttpTransport
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import httpx
 import pycurl
 
+from fetcher.engine.descriptors import exhausted, local_fault, ports_used_up
 from fetcher.engine.errors import TlsError
 from fetcher.engine.transport.failures import ClosedBeforeAnswer
 from fetcher.engine.transport.head import Head
@@ -106,12 +107,21 @@ _TLS = {
 def _unopened(code: int, message: str, at: Circumstances) -> httpx.TransportError:
     if code == pycurl.E_URL_MALFORMAT:
         return httpx.UnsupportedProtocol(f"libcurl cannot read the URL: {_short(message)}")
+    if code == pycurl.E_COULDNT_CONNECT and (fault := _local(at)) is not None:
+        return fault
     if at.proxy and code != pycurl.E_OPERATION_TIMEDOUT and code not in _TLS:
         return httpx.ProxyError(f"the proxy cannot be used: {_unconnected(message, at)}; see FETCHER_PROXY")
     if code == pycurl.E_OPERATION_TIMEDOUT:
         through = " through the proxy" if at.proxy else ""
         return httpx.ConnectTimeout(f"no connection to {at.host}{through} within {at.connect_timeout or 0:g} s")
     return _tls(code, message, at) if code in _TLS else httpx.ConnectError(_unconnected(message, at))
+
+
+def _local(at: Circumstances) -> httpx.TransportError | None:
+    """Return the fault of this machine that kept a connection from being opened, None where it was none."""
+    if at.system == errno.EADDRNOTAVAIL and at.tried and not at.tried[-1].startswith("["):
+        return ports_used_up(at.tried[-1])
+    return local_fault(at.system)
 
 
 def _unconnected(message: str, at: Circumstances) -> str:
@@ -134,6 +144,8 @@ def _tls(code: int, message: str, at: Circumstances) -> httpx.TransportError:
         reason = message.removeprefix("SSL certificate problem: ").removeprefix("SSL: ")
         return TlsError(f"certificate verify failed: {_short(reason)}", permanent=True)
     if code in (pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_CERTPROBLEM):
+        if (fault := exhausted()) is not None:  # the files could not be opened
+            return fault
         return TlsError(f"the certificates of FETCHER_CA_FILE, FETCHER_CLIENT_CERT cannot be used: {_short(message)}",
                         permanent=True)  # fmt: skip
     if re.search(r"wrong version number|packet length too long|record layer failure|http request", message):

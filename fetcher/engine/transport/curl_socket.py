@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pycurl
@@ -10,12 +11,12 @@ from fetcher.engine.transport.wire import Wire
 
 
 class OpenedSocket:
-    """A new socket. libcurl takes a copy of its descriptor, so this one is closed when it is let go. Raises OSError."""
+    """A new socket. libcurl takes a copy of its descriptor, so this one is closed when it is let go."""
 
     __slots__ = ("_socket",)
 
-    def __init__(self, family: int, kind: int, protocol: int) -> None:
-        self._socket = socket.socket(family, kind, protocol)
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
 
     def fileno(self) -> int:
         """Return the descriptor, of which libcurl makes a copy."""
@@ -23,6 +24,13 @@ class OpenedSocket:
 
     def __del__(self) -> None:
         self._socket.close()
+
+
+def open_socket(family: int, kind: int, protocol: int) -> OpenedSocket:
+    """Return a new socket that can be copied. Raises OSError."""
+    opened = OpenedSocket(socket.socket(family, kind, protocol))
+    os.close(os.dup(opened.fileno()))  # as pycurl will, which does not say why where it cannot
+    return opened
 
 
 def note_phases(curl: pycurl.Curl, wire: Wire, *, in_handshake: bool) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from typing import Any
 
 import httpx
 import pycurl
 
+from fetcher.engine.descriptors import local_fault
 from fetcher.engine.errors import BlockedAddress
 from fetcher.engine.transport.curl_driver import Driver
 from fetcher.engine.transport.curl_failures import Circumstances, curl_failure, interim_failure, shortfall
 from fetcher.engine.transport.curl_options import Judge, Kind, Options, Order
-from fetcher.engine.transport.curl_socket import OpenedSocket, note_phases
+from fetcher.engine.transport.curl_socket import OpenedSocket, note_phases, open_socket
 from fetcher.engine.transport.head import Head, parse_head
 from fetcher.engine.transport.wire import Wire
 
@@ -248,11 +248,9 @@ class CurlTransfer:
             self._refused = BlockedAddress(reason)
             return _REFUSED
         try:
-            return OpenedSocket(address.family, address.socktype, address.protocol)
+            return open_socket(address.family, address.socktype, address.protocol)
         except OSError as exc:
-            many = exc.errno in (errno.EMFILE, errno.ENFILE)
-            text = "too many open files; raise the limit (ulimit -n) or lower --concurrency" if many else str(exc)
-            self._refused = httpx.ConnectError(text)
+            self._refused = local_fault(exc.errno) or httpx.ConnectError(str(exc))
             return _REFUSED
 
     def _ready(self, peer: str, own: str, peer_port: int, own_port: int) -> int:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import httpx
 
 from fetcher.engine.addresses import AddressPolicy
+from fetcher.engine.errors import LocalFault
 from fetcher.engine.transport.failures import FOREIGN, connect_failure, tls_failure
 from fetcher.engine.transport.network import allowed_addresses, is_literal
 from fetcher.engine.transport.resolver import Resolver
@@ -37,13 +38,12 @@ class Dialler:
         """Return an open connection. ``timeout`` bounds look-up, TCP and TLS together.
 
         Of a name's addresses those that the policy refuses are left out. Raises BlockedAddress where none is left,
-        NameResolutionError, TlsError, httpx.ConnectError and httpx.ConnectTimeout.
+        NameResolutionError, TlsError, LocalFault, httpx.ConnectError and httpx.ConnectTimeout.
         """
         stream, host = None, name.decode("ascii")
         try:
-            async with asyncio.timeout(timeout):
-                with _clock(wire, "dns", when=not is_literal(host)):
-                    addresses = await self._allowed(host, port)
+            addresses = allowed_addresses(self._policy, host, await self._found(host, timeout, wire), port)
+            async with asyncio.timeout(None if timeout is None else max(0.001, timeout - (wire.dns or 0))):
                 with _clock(wire, "connect"):
                     stream = Stream(*await _first_connected(addresses, port))
                 wire.address = stream.address
@@ -64,9 +64,15 @@ class Dialler:
         """Let the resolver's threads end."""
         self._resolver.close()
 
-    async def _allowed(self, host: str, port: int) -> list[str]:
-        found = (host,) if is_literal(host) else await self._resolver.resolve(host)
-        return allowed_addresses(self._policy, host, found, port)
+    async def _found(self, host: str, timeout: float | None, wire: Wire) -> tuple[str, ...]:  # noqa: ASYNC109
+        if is_literal(host):
+            return (host,)
+        try:
+            found, wire.dns = await self._resolver.look_up(host, timeout)
+        except TimeoutError:
+            wire.dns = timeout
+            raise
+        return found
 
 
 async def _first_connected(addresses: list[str], port: int) -> tuple[socket.socket, str]:
@@ -90,11 +96,11 @@ async def _first_connected(addresses: list[str], port: int) -> tuple[socket.sock
             elif not task.cancelled() and not task.exception() and (winner is None or task.result() is not winner):
                 task.result()[0].close()
     if winner is None:
-        failures = [failure for task in tries if (failure := task.exception()) is not None]
-        for failure in failures:
-            if not isinstance(failure, httpx.ConnectError):  # a fault of this machine, at whichever address
+        failures = {str(failure): failure for failure in (task.exception() for task in tries) if failure is not None}
+        for failure in failures.values():
+            if len(failures) == 1 or isinstance(failure, LocalFault):
                 raise failure
-        raise httpx.ConnectError("; ".join(dict.fromkeys(map(str, failures))))
+        raise httpx.ConnectError("; ".join(failures))
     return winner
 
 
@@ -119,10 +125,9 @@ async def _connect(address: str, port: int) -> tuple[socket.socket, str]:
 
 
 @contextmanager
-def _clock(wire: Wire, phase: str, *, when: bool = True) -> Iterator[None]:
+def _clock(wire: Wire, phase: str) -> Iterator[None]:
     start = time.perf_counter()
     try:
         yield
     finally:
-        if when:
-            setattr(wire, phase, time.perf_counter() - start)
+        setattr(wire, phase, time.perf_counter() - start)

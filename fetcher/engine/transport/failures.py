@@ -14,13 +14,13 @@ import ssl
 import h11
 import httpx
 
+from fetcher.engine.descriptors import local_fault, ports_used_up
 from fetcher.engine.errors import TlsError
 
 FOREIGN = (OSError, EOFError, RuntimeError, ValueError, h11.ProtocolError)
 """What sockets, TLS, the event loop and the parser may raise."""
 
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
-_NO_FILES = {errno.EMFILE, errno.ENFILE}
 _LONGEST = 300
 
 
@@ -37,10 +37,12 @@ def connect_failure(exc: Exception, address: str) -> httpx.TransportError:
             return httpx.ConnectError(f"connection refused by {address}")
         case TimeoutError():
             return httpx.ConnectError(f"no answer from {address}")
+        case OSError(errno=errno.EADDRNOTAVAIL) if not address.startswith("["):
+            return ports_used_up(address)
         case OSError(errno=number) if number in _NO_ROUTE:
             return httpx.ConnectError(f"no route to {address}")
-        case OSError(errno=number) if number in _NO_FILES:
-            return httpx.ConnectError("too many open files; raise the limit (ulimit -n) or lower --concurrency")
+        case OSError(errno=number) if (fault := local_fault(number)) is not None:
+            return fault
         case _:
             return httpx.ConnectError(f"cannot connect to {address}: {_words(exc)}")
 

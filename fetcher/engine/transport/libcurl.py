@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
@@ -174,18 +173,16 @@ class LibcurlTransport(httpx.AsyncBaseTransport):
         wire: Wire,
     ) -> tuple[str, ...]:
         """Look a name up. Raises NameResolutionError, httpx.ConnectTimeout, httpx.ProxyError."""
-        began = time.perf_counter()
         try:
-            async with asyncio.timeout(timeout):
-                return await self._resolver.resolve(host)
+            found, wire.dns = await self._resolver.look_up(host, timeout)
         except TimeoutError:
+            wire.dns = timeout
             raise httpx.ConnectTimeout(f"no connection to {host} within {timeout:g} s") from None
         except httpx.ConnectError as exc:
             if self._proxy is not None:
                 raise httpx.ProxyError(f"the proxy cannot be used: {exc}; see FETCHER_PROXY") from exc
             raise
-        finally:
-            wire.dns = time.perf_counter() - began
+        return found
 
     def _told(self, place: Place, found: tuple[str, ...]) -> str:
         """Return where a name is, as libcurl is told it. Raises BlockedAddress."""

@@ -13,7 +13,9 @@ from fetcher.engine.errors import (
     ErrorKind,
     FetchError,
     InvalidUrl,
+    LocalFault,
     NameResolutionError,
+    OwnFault,
     TlsError,
     TooLarge,
     TooManyRedirects,
@@ -73,7 +75,8 @@ def test_every_transport_error_has_a_kind_of_its_own(cls: type[httpx.TransportEr
     takes_permanent = issubclass(cls, NameResolutionError | TlsError)
     error = mapped(cls("text", permanent=True) if takes_permanent else cls("text"))  # type: ignore[call-arg]
 
-    assert (error.kind is ErrorKind.INTERNAL) == (cls is httpx.TransportError)
+    assert (error.kind is ErrorKind.INTERNAL) == (cls in (httpx.TransportError, LocalFault))
+    assert isinstance(error, OwnFault) == (cls is LocalFault)
     assert error.detail
 
 

@@ -42,8 +42,9 @@ class TestTurns:
         for entry in range(4):
             queues.push("a", entry, now=0)
 
-        assert entries(taken(queues, 0)) == [0, 1]
-        queues.release("a", now=0)
+        turns = taken(queues, 0)
+        assert entries(turns) == [0, 1]
+        queues.release(turns[0], now=0)
         assert entries(taken(queues, 0)) == [2]
 
     def test_an_entry_in_front_goes_before_the_hosts_others(self) -> None:
@@ -59,8 +60,9 @@ class TestTurns:
         queues.push("a", 2, now=0)
         queues.push("a", 3, now=0)
 
-        assert entries(taken(queues, 4.9)) == [2]
-        queues.release("a", now=5)
+        (turn,) = taken(queues, 4.9)
+        assert turn.entry == 2
+        queues.release(turn, now=5)
         assert entries(taken(queues, 5)) == [1]
 
     def test_an_entry_whose_time_has_come_already_is_not_kept_back(self) -> None:
@@ -92,8 +94,8 @@ class TestDelayAndPause:
     def test_a_delay_counts_although_nothing_of_the_host_was_left(self) -> None:
         queues: HostQueues[int] = HostQueues(per_host=8, host_delay=2)
         queues.push("a", 0, now=0)
-        taken(queues, 0)
-        queues.release("a", now=0.5)
+        (turn,) = taken(queues, 0)
+        queues.release(turn, now=0.5)
         queues.push("a", 1, now=1)
 
         assert entries(taken(queues, 1.9)) == []
@@ -186,9 +188,9 @@ class TestPausesOfOthers:
     def test_of_a_host_that_is_known_for_its_failures_are_kept_and_then_its_failures_are_again(self) -> None:
         queues: HostQueues[int] = HostQueues(per_host=1, host_failures=2)
         queues.push("a", 0, now=0)
-        taken(queues, 0)
+        (turn,) = taken(queues, 0)
         queues.failed("a", ErrorKind.DNS, now=0)
-        queues.release("a", now=0)
+        queues.release(turn, now=0)
         queues.pause("a", until=10, now=0)
         assert queues.wake_at() == 10
         assert not queues.has_turn(10)
@@ -230,11 +232,11 @@ class TestDrain:
         queues: HostQueues[int] = HostQueues(per_host=1, host_delay=2)
         queues.push("a", 0, now=0)
         queues.push("a", 1, now=0)
-        taken(queues, 0)
+        (turn,) = taken(queues, 0)
         queues.drain(0)
         queues.push("a", 2, now=1)
         assert taken(queues, 3) == []  # the slot is taken
-        queues.release("a", now=1)
+        queues.release(turn, now=1)
 
         assert taken(queues, 1.9) == []
         assert entries(taken(queues, 2)) == [2]
@@ -251,11 +253,14 @@ class TestDrain:
 
 
 class TestDeadHosts:
+    first: Turn[int] | None
+
     def failing(self, failures: int) -> HostQueues[int]:
         queues: HostQueues[int] = HostQueues(per_host=1, host_delay=5, host_failures=3)
         for entry in range(10):
             queues.push("a", entry, now=0)
-        assert queues.pop(0) is not None
+        self.first = queues.pop(0)
+        assert self.first is not None
         for _ in range(failures):
             queues.failed("a", ErrorKind.DNS, now=0)
         return queues
@@ -294,16 +299,17 @@ class TestDeadHosts:
         queues.answered("a")
 
         assert taken(queues, 0) == []
-        queues.release("a", now=5)
+        assert self.first is not None
+        queues.release(self.first, now=5)
         assert [turn.dead for turn in taken(queues, 5)] == [None]
 
     def test_failures_are_remembered_while_nothing_of_the_host_waits(self) -> None:
         queues: HostQueues[int] = HostQueues(per_host=1, host_failures=3)
         for entry in range(3):
             queues.push("a", entry, now=entry)
-            taken(queues, entry)
+            (turn,) = taken(queues, entry)
             queues.failed("a", ErrorKind.CONNECT, now=entry)
-            queues.release("a", now=entry)
+            queues.release(turn, now=entry)
 
         assert queues.is_dead("a")
 
@@ -322,7 +328,7 @@ class TestMemory:
         queues: HostQueues[int] = HostQueues(per_host=1)
         for entry in range(100):
             queues.push(f"h{entry}", entry, now=0)
-            queues.release(taken(queues, 0)[0].host, now=0)
+            queues.release(taken(queues, 0)[0], now=0)
 
         assert len(queues) == 0
 
@@ -330,7 +336,7 @@ class TestMemory:
         queues: HostQueues[int] = HostQueues(per_host=1, host_delay=1)
         for entry in range(100):
             queues.push(f"h{entry}", entry, now=entry / 1000)
-            queues.release(taken(queues, entry / 1000)[0].host, now=entry / 1000)
+            queues.release(taken(queues, entry / 1000)[0], now=entry / 1000)
 
         assert len(queues) == 100
         assert queues.pop(2) is None
@@ -342,9 +348,9 @@ class TestMemory:
         queues: HostQueues[int] = HostQueues(per_host=1, host_failures=1)
         for entry in range(50):
             queues.push(f"h{entry}", entry, now=0)
-            taken(queues, 0)
+            (turn,) = taken(queues, 0)
             queues.failed(f"h{entry}", ErrorKind.DNS, now=0)
-            queues.release(f"h{entry}", now=0)
+            queues.release(turn, now=0)
 
         assert len(queues) == 10
         assert not queues.is_dead("h0")
@@ -354,14 +360,14 @@ class TestMemory:
         monkeypatch.setattr(limits, "REMEMBERED_HOSTS", 10)
         queues: HostQueues[int] = HostQueues(per_host=1)
         queues.push("paused", 0, now=0)
-        taken(queues, 0)
+        (turn,) = taken(queues, 0)
         queues.pause("paused", until=60, now=0)
-        queues.release("paused", now=0)
+        queues.release(turn, now=0)
         for entry in range(50):
             queues.push(f"h{entry}", entry, now=0)
-            taken(queues, 0)
+            (turn,) = taken(queues, 0)
             queues.failed(f"h{entry}", ErrorKind.DNS, now=0)
-            queues.release(f"h{entry}", now=0)
+            queues.release(turn, now=0)
         queues.push("paused", 1, now=1)
 
         assert entries(taken(queues, 59)) == []
@@ -419,7 +425,7 @@ class Politeness(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         turn = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         self.live[turn.host] -= 1
-        self.queues.release(turn.host, now=self.now)
+        self.queues.release(turn, now=self.now)
 
     @rule(host=st.sampled_from(HOSTS), seconds=st.sampled_from([0.0, 0.5, 2.0]))
     def pause(self, host: str, seconds: float) -> None:
@@ -512,7 +518,7 @@ class Politeness(RuleBasedStateMachine):
     def release_first(self) -> None:
         turn = self.out.pop()
         self.live[turn.host] -= 1
-        self.queues.release(turn.host, now=self.now)
+        self.queues.release(turn, now=self.now)
 
 
 class PolitenessWithDelay(Politeness):

@@ -1,13 +1,14 @@
 """Whatever goes wrong below has one of httpx's exceptions and a text for people."""
 
 import errno
+import re
 import ssl
 
 import h11
 import httpx
 import pytest
 
-from fetcher.engine.errors import TlsError
+from fetcher.engine.errors import LocalFault, TlsError
 from fetcher.engine.transport.failures import connect_failure, exchange_failure, tls_failure
 
 
@@ -18,7 +19,6 @@ from fetcher.engine.transport.failures import connect_failure, exchange_failure,
         (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "no answer from 192.0.2.1:80"),
         (OSError(errno.ENETUNREACH, "Network is unreachable"), "no route to 192.0.2.1:80"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "no route to 192.0.2.1:80"),
-        (OSError(errno.EMFILE, "x"), "too many open files; raise the limit (ulimit -n) or lower --concurrency"),
         (PermissionError(errno.EPERM, "x"), "cannot connect to 192.0.2.1:80: operation not permitted"),
         (ValueError("odd"), "cannot connect to 192.0.2.1:80: odd"),
     ],
@@ -27,6 +27,27 @@ def test_a_failure_to_connect(error: Exception, text: str) -> None:
     failure = connect_failure(error, "192.0.2.1:80")
     assert type(failure) is httpx.ConnectError
     assert str(failure) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.EMFILE, r"this process has as many files open as it may \(\d+\); .*ulimit -n.* --concurrency"),
+        (errno.ENFILE, "this machine has as many files open as it may"),
+        (errno.ENOBUFS, "this machine has no memory for another connection; lower --concurrency"),
+        (errno.ENOMEM, "this machine has no memory for another connection; lower --concurrency"),
+        (errno.EADDRNOTAVAIL, "this machine has no port left for a connection to 192.0.2.1:80; lower --concurrency"),
+    ],
+)
+def test_connect_failure_names_this_machine_when_its_own_limit_is_reached(number: int, text: str) -> None:
+    failure = connect_failure(OSError(number, "x"), "192.0.2.1:80")
+    assert type(failure) is LocalFault
+    assert re.match(text, str(failure))
+
+
+def test_connect_failure_says_no_route_when_this_machine_has_no_ipv6_address() -> None:
+    failure = connect_failure(OSError(errno.EADDRNOTAVAIL, "x"), "[2001:db8::1]:80")
+    assert (type(failure), str(failure)) == (httpx.ConnectError, "no route to [2001:db8::1]:80")
 
 
 @pytest.mark.parametrize(

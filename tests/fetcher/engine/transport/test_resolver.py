@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from collections.abc import Callable
 
 import pytest
 
-from fetcher.engine.errors import NameResolutionError
-from fetcher.engine.transport.resolver import Resolver, system_lookup
+from fetcher.engine.errors import LocalFault, NameResolutionError
+from fetcher.engine.transport import resolver as resolver_module
+from fetcher.engine.transport.resolver import CONTROL_NAME, Resolver, system_lookup
+from tests.support.descriptors import no_descriptors_left
 
 
 class Script:
@@ -95,7 +98,6 @@ async def test_no_more_look_ups_run_at_once_than_there_are_threads() -> None:
     ("error", "permanent", "says"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), True, "the name a.test does not exist"),
-        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), False, "no name server answered for a.test"),
         (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), False, "cannot be looked up: Non-recoverable"),
         (UnicodeError("label too long"), True, "is not a host name"),
         (OSError("odd"), False, "cannot be looked up: odd"),
@@ -106,6 +108,81 @@ async def test_failures_say_whether_they_last(error: Exception, permanent: bool,
     with pytest.raises(NameResolutionError, match=says) as caught:
         await resolver.resolve("a.test")
     assert caught.value.permanent is permanent
+    resolver.close()
+
+
+async def test_a_name_whose_own_servers_do_not_answer_fails_for_now() -> None:
+    asked = []
+
+    def lookup(host: str) -> list[str]:
+        asked.append(host)
+        number = socket.EAI_NONAME if host == CONTROL_NAME else socket.EAI_AGAIN
+        raise socket.gaierror(number, "")
+
+    resolver = Resolver(lookup)
+    with pytest.raises(NameResolutionError, match=r"no name server answered for a\.test") as caught:
+        await resolver.resolve("a.test")
+    assert caught.value.permanent is False
+    assert asked == ["a.test", CONTROL_NAME]
+    resolver.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), "no name server answers this machine"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (OSError(errno.EACCES, "Permission denied"), "this machine cannot look names up: Permission denied"),
+        (socket.gaierror(socket.EAI_MEMORY, "Memory allocation failure"), "Memory allocation failure"),
+    ],
+)
+async def test_look_up_names_this_machine_when_it_can_look_no_name_up(error: Exception, says: str) -> None:
+    resolver = Resolver(Script(error))
+    with pytest.raises(LocalFault, match=says):
+        await resolver.resolve("a.test")
+    resolver.close()
+
+
+async def test_look_up_names_this_machine_when_it_has_no_descriptor_left() -> None:
+    """getaddrinfo(3) calls a name unknown when it cannot open its own files."""
+    resolver = Resolver(Script(socket.gaierror(socket.EAI_NONAME, "Name or service not known")))
+    with no_descriptors_left(), pytest.raises(LocalFault, match="ulimit -n"):
+        await resolver.resolve("a.test")
+    resolver.close()
+
+
+async def test_timed_out_look_up_names_this_machine_when_no_name_server_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver_module, "STALL_SECONDS", 0.02)
+    release = threading.Event()
+
+    def lookup(host: str) -> list[str]:
+        release.wait(30)
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup)
+    with pytest.raises(LocalFault, match="no name server answers this machine"):
+        await resolver.look_up("a.test", 0.3)
+    release.set()
+    resolver.close()
+
+
+async def test_timed_out_look_up_is_the_names_own_when_other_names_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver_module, "STALL_SECONDS", 0.02)
+    release = threading.Event()
+
+    def lookup(host: str) -> list[str]:
+        if host == "hung.test":
+            release.wait(30)
+        return ["192.0.2.1"]
+
+    resolver = Resolver(lookup)
+    with pytest.raises(TimeoutError):
+        await resolver.look_up("hung.test", 0.3)
+    release.set()
     resolver.close()
 
 
