@@ -17,7 +17,7 @@ def backward(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("fetcher", "0003_cluster"),
+        ("fetcher", "0004_trouble"),
     ]
 
     operations = [

@@ -13,8 +13,8 @@ def backward(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("jobs", "0002_cluster"),
-        ("fetcher", "0004_typed_references"),
+        ("jobs", "0003_clock_skew"),
+        ("fetcher", "0005_typed_references"),
     ]
 
     operations = [
