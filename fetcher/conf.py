@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 from django.conf import settings
 
+from fetcher.ceilings import CEILING_PREFIX, Ceilings
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import (
     ConfigError,
     FetchConfig,
     check_count,
-    check_most,
     check_seconds,
     operator_value,
     parse_count,
@@ -107,45 +107,8 @@ class Settings:
                 raise ConfigError(name, f"must be true or false, not {getattr(self, name)!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """The most that a caller of the API may ask of a run: ``FETCHER_CEILING_`` and the option's name.
-
-    What the operator's own setting of the option allows is always allowed. The command line and the jobs that it saves
-    are the operator's: to them only the bounds of FetchConfig apply. ``host_failures`` has none: 0 means never.
-    """
-
-    concurrency: int = 500
-    per_host: int = 32
-    host_delay: float = 60.0
-    max_attempts: int = 10
-    connect_timeout: float = 60.0
-    read_timeout: float = 300.0
-    deadline: float = 600.0
-    total_deadline: float = 3600.0
-    max_redirects: int = 30
-    max_body: int = 100 * 2**20
-    split_hosts: int = 8
-
-    def __post_init__(self) -> None:
-        check_count("split_hosts", self.split_hosts, least=1)
-        FetchConfig(**{field.name: getattr(self, field.name) for field in fields(self) if field.name != "split_hosts"})
-
-    def check(self, asked: Mapping[str, Any], base: FetchConfig) -> None:
-        """Refuse options, checked by themselves, that are above their ceilings; ``base`` is as the settings have it.
-
-        Raises ConfigError.
-        """
-        for field in fields(self):
-            if field.name in asked:
-                most = max(getattr(self, field.name), getattr(base, field.name, 1))
-                more = f" (the operator can raise this bound: {_CEILING}{field.name.upper()})"
-                check_most(field.name, asked[field.name], most, more)
-
-
 T = TypeVar("T", FetchConfig, Settings, ConnectionOptions, Ceilings)
 _PREFIX = "FETCHER_"
-_CEILING = f"{_PREFIX}CEILING_"
 
 
 def _list(text: str) -> list[str]:
@@ -319,4 +282,4 @@ def connection_options() -> ConnectionOptions:
 
 def ceilings() -> Ceilings:
     """Return the bounds for callers of the API. Raises ConfigError."""
-    return Ceilings(**_from_settings(Ceilings, _CEILING))
+    return Ceilings(**_from_settings(Ceilings, CEILING_PREFIX))

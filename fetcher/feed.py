@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
-from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.references import RequestHeaders
+from fetcher.engine.request_headers import CONDITIONAL_HEADERS
 from fetcher.engine.types import Outcome, Target, Tried
 from fetcher.lane import Lane
 from fetcher.store import leases, shards, waiting

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fetcher.engine.client import CONDITIONAL_HEADERS
 from fetcher.engine.config import FetchConfig, check_environment
+from fetcher.engine.request_headers import CONDITIONAL_HEADERS
 from fetcher.engine.types import Target
 from fetcher.estimate import Limits
 from fetcher.options import RunOptions

@@ -13,9 +13,9 @@ import msgspec
 
 from fetcher.api.errors import Problem
 from fetcher.conf import callers_config, ceilings, fetcher_settings, read_pairs, read_value
-from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, check_header, permitted_value, split_header
 from fetcher.engine.references import RequestHeaders
+from fetcher.engine.request_headers import effective_headers
 from fetcher.options import RunOptions
 from fetcher.sources import Entry
 from fetcher.sources.fields import FieldError, read_method

@@ -18,9 +18,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from fetcher import conf
 from fetcher.engine.addresses import AllowedNetwork
-from fetcher.engine.client import effective_headers
 from fetcher.engine.config import ConfigError, FetchConfig, parse_header
 from fetcher.engine.references import EnvReference, RequestHeaders
+from fetcher.engine.request_headers import effective_headers
 from fetcher.extraction import parse_extract
 from fetcher.options import MAX_DATA, RunOptions
 from fetcher.sources import SourceError

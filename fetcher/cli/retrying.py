@@ -20,9 +20,9 @@ from fetcher.cli.queueing import hand_over
 from fetcher.cli.streams import raw_stream
 from fetcher.cli.summary import failure_reasons
 from fetcher.cli.text import count, program
-from fetcher.engine.client import effective_headers
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
+from fetcher.engine.request_headers import effective_headers
 from fetcher.models import Run, RunState
 from fetcher.queueing import queue_failures
 from fetcher.service import fetch_failures

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,22 +17,27 @@ import msgspec
 
 from fetcher.engine.bodies import SpilledBody, Spilling
 from fetcher.engine.body_reader import BodyReader
-from fetcher.engine.config import ConfigError, FetchConfig, resolve_header
+from fetcher.engine.config import FetchConfig
 from fetcher.engine.cookies import Cookie, collect_cookies, with_cookies
 from fetcher.engine.deadlines import Deadlines
 from fetcher.engine.decoding import ACCEPT_ENCODING, read_codings, too_large
 from fetcher.engine.errors import ErrorKind, FetchError, InvalidUrl, TooManyRedirects, fetch_error
-from fetcher.engine.references import HeaderValue, RequestHeaders
+from fetcher.engine.references import RequestHeaders
+from fetcher.engine.request_headers import (
+    conditional_headers,
+    effective_headers,
+    encode_headers,
+    is_conditional,
+    raw_headers,
+)
 from fetcher.engine.transport import WIRE, PreparedRequest, Wire
 from fetcher.engine.transport.messages import RawHeaders, WholeBody, response_fields
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import Url, join_url, known_url
-from fetcher.engine.validators import usable_validator
 
 _T = TypeVar("_T")
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-CONDITIONAL_HEADERS = frozenset({"if-none-match", "if-modified-since"})
 _VALIDATED = frozenset({"GET", "HEAD"})
 """With other methods If-None-Match means something else: do not act on what exists (RFC 9110, section 13.1.2)."""
 _CONTENT_HEADERS = frozenset({"content-type", "content-encoding", "content-language", "content-location"})
@@ -208,10 +212,10 @@ class Client:
         if hop.validators is not None and not ready.conditional:
             fits = hop.validators.url == hop.url.href and hop.method in _VALIDATED
             if fits and (conditions := conditional_headers(hop.validators)):
-                raw = ready.raw or _raw_headers(hop.headers)
-                ready = _Ready((*raw, *_encoded(conditions)), conditional=True)
+                raw = ready.raw or raw_headers(hop.headers)
+                ready = _Ready((*raw, *encode_headers(conditions)), conditional=True)
         exchange.conditional = ready.conditional
-        raw = ready.raw if ready.raw is not None else _raw_headers(hop.headers)
+        raw = ready.raw if ready.raw is not None else raw_headers(hop.headers)
         if hop.cookies:
             raw = with_cookies(raw, hop.cookies, hop.url, time.time())
         return PreparedRequest(hop.method, hop.url, raw, hop.body, {"timeout": self._timeouts, WIRE: exchange.wire})
@@ -221,7 +225,7 @@ class Client:
         ready = self._ready.get(headers)
         if ready is None:
             fixed = all(isinstance(value, str) for _, value in headers)
-            ready = _Ready(_raw_headers(headers) if fixed else None, _conditional(headers))
+            ready = _Ready(raw_headers(headers) if fixed else None, is_conditional(headers))
             _remember(self._ready, headers, ready)
         return ready
 
@@ -284,47 +288,9 @@ def _not_kept(error: FetchError) -> str:
     return f"its body is not kept: {error.detail}"
 
 
-def _raw_headers(headers: RequestHeaders) -> RawHeaders:
-    try:
-        return _encoded((name, resolve_header(name, value)) for name, value in headers)
-    except ConfigError as exc:
-        raise FetchError(str(exc), kind=ErrorKind.INTERNAL) from None
-
-
-def _encoded(headers: Iterable[tuple[str, str]]) -> RawHeaders:
-    # As bytes: httpx takes text for ASCII, and obs-text (RFC 9110, section 5.5) is allowed.
-    return tuple((name.encode(), value.encode("latin-1")) for name, value in headers)
-
-
 def _remember(known: dict[RequestHeaders, _T], headers: RequestHeaders, value: _T) -> None:
     if sum([len(name) + len(text) for name, text in headers if isinstance(text, str)]) > _KNOWN_HEADERS_CHARS:
         return
     if len(known) >= _KNOWN_HEADERS:  # a list in which each target has its own
         known.clear()
     known[headers] = value
-
-
-def _conditional(headers: RequestHeaders) -> bool:
-    return any(name.lower() in CONDITIONAL_HEADERS for name, _ in headers)
-
-
-def conditional_headers(validators: Validators) -> Headers:
-    """Return the headers of a conditional request (RFC 9110, sections 13.1.2 and 13.1.3).
-
-    What a server gave is sent back as it is, or not at all: it is never looked at for anything that it could mean.
-    """
-    found = []
-    if etag := usable_validator(validators.etag):
-        found.append(("If-None-Match", etag))
-    if last_modified := usable_validator(validators.last_modified):
-        found.append(("If-Modified-Since", last_modified))
-    return tuple(found)
-
-
-def effective_headers(*layers: RequestHeaders) -> RequestHeaders:
-    """Lay headers over one another: a later layer replaces all values of a name that it gives (in any case)."""
-    result: list[tuple[str, HeaderValue]] = []
-    for layer in layers:
-        given = {name.lower() for name, _ in layer}
-        result = [pair for pair in result if pair[0].lower() not in given] + list(layer)
-    return tuple(result)

@@ -13,9 +13,9 @@ from django.db import transaction
 from django.db.models import Sum
 
 from fetcher.conf import read_value
-from fetcher.engine.client import CONDITIONAL_HEADERS, effective_headers
 from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, operator_value, resolve_header
 from fetcher.engine.references import HeaderValue, RequestHeaders
+from fetcher.engine.request_headers import CONDITIONAL_HEADERS, effective_headers
 from fetcher.engine.types import Headers
 from fetcher.headers import Sealed, dump_headers, load_headers, secret_values
 from fetcher.models import OVER, Lane, ResultStatus, Run, RunState, Worker

@@ -10,9 +10,9 @@ import msgspec
 from django.db import transaction
 
 from fetcher.engine import types
-from fetcher.engine.client import CONDITIONAL_HEADERS, conditional_headers
 from fetcher.engine.defects import report_defect
 from fetcher.engine.references import RequestHeaders
+from fetcher.engine.request_headers import CONDITIONAL_HEADERS, conditional_headers
 from fetcher.headers import Sealed, load_headers
 from fetcher.models import PLACES, Shard
 from fetcher.models.clock import database_now

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from fetcher.engine.client import Client, Exchange, Hop, effective_headers
+from fetcher.engine.client import Client, Exchange, Hop
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind, FetchError, InvalidUrl, TooLarge, TooManyRedirects
 from fetcher.engine.references import EnvReference
+from fetcher.engine.request_headers import effective_headers
 from fetcher.engine.types import Headers, Target, Validators
 from fetcher.engine.urls import parse_url
 

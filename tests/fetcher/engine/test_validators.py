@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fetcher.engine.client import conditional_headers
+from fetcher.engine.request_headers import conditional_headers
 from fetcher.engine.types import Validators
 from fetcher.engine.validators import MAX_VALIDATOR, usable_validator
 
