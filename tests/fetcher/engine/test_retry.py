@@ -68,9 +68,9 @@ class TestMethods:
 
 
 class TestWait:
-    @pytest.mark.parametrize(("attempt", "bound"), [(1, 0.5), (2, 1.0), (3, 2.0), (8, 60.0), (9, 60.0), (5000, 60.0)])
+    @pytest.mark.parametrize(("attempt", "bound"), [(1, 0.5), (2, 1.0), (3, 2.0), (8, 60.0), (9, 60.0), (999, 60.0)])
     def test_the_bound_doubles_up_to_the_longest(self, attempt: int, bound: float) -> None:
-        assert decide(status(503), attempt=attempt, max_attempts=10_000) == Wait(bound, "backoff")
+        assert decide(status(503), attempt=attempt, max_attempts=1_000) == Wait(bound, "backoff")
 
     def test_full_jitter_draws_between_zero_and_the_bound(self) -> None:
         drawn: list[tuple[float, float]] = []
