@@ -89,7 +89,7 @@ async def test_source_is_read_on_while_what_was_read_waits_for_a_silent_host() -
         return httpx.Response(200)
 
     source = [*targets(4, "silent.example"), *targets(20, "good.example")]
-    patient = {"concurrency": 2, "look_ahead": 2, "backoff_base": 1e6, "backoff_max": 500}
+    patient = {"concurrency": 2, "look_ahead": 2, "backoff_base": 500, "backoff_max": 500}
     outcomes = await good_ones(source, Network(no_answer), 20, **patient)
 
     assert {outcome.target.host for outcome in outcomes} == {"good.example:80"}
@@ -107,7 +107,7 @@ async def test_source_is_read_no_further_than_twice_the_look_ahead_when_all_of_i
             pulled += 1
             yield one
 
-    patient = config(concurrency=2, look_ahead=5, backoff_base=1e6, backoff_max=500, host_failures=0)
+    patient = config(concurrency=2, look_ahead=5, backoff_base=500, backoff_max=500, host_failures=0)
     outcomes = fetch_all(source(), patient, transport=Network(no_answer))
     async with aclosing(outcomes):  # type: ignore[type-var]
         with pytest.raises(TimeoutError):
