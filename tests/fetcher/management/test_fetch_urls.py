@@ -249,7 +249,7 @@ class TestRequests:
         request = sent(Called(echo, *ALLOW, "--output", "json", "--user-env", "TRAWL_TEST_LOGIN"))
         value = request["headers"]["authorization"]
         assert base64.b64decode(value.removeprefix("Basic ")).decode() == "üser:s3cret-literal"
-        assert Run.objects.get().options["headers"] == [["Authorization", "basic-env:TRAWL_TEST_LOGIN"]]
+        assert Run.objects.get().options["headers"] == [["Authorization", {"env": "TRAWL_TEST_LOGIN", "basic": True}]]
         assert Run.objects.get().secrets is None
 
     @pytest.mark.parametrize(
