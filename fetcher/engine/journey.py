@@ -6,8 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from fetcher.engine.bodies import SpilledBody
 from fetcher.engine.client import Exchange, Hop
+from fetcher.engine.defects import report_defect
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.retry import Wait
 from fetcher.engine.types import Attempt, Outcome, Redirect, Status, Target, Timings, Tried
@@ -156,6 +159,15 @@ class Journey:
         if self.attempt_epoch and (not attempts or attempts[-1].started_at != self.attempt_epoch):
             attempts.append(Attempt(len(attempts) + 1, self.attempt_epoch, self.spent))  # it was under way
         return bare_failure(self.target, detail, attempts=attempts, started_at=self.first_epoch)
+
+
+def begin_journey(target: Target, now: float) -> tuple[Journey, float | None]:
+    """Do as ``Journey.take_up``, but refuse a target whose stored attempts make no sense."""
+    try:
+        return Journey.take_up(target, now)
+    except Exception as exc:  # noqa: BLE001  (whatever is wrong with them costs this target only)
+        detail = report_defect(exc, "taking up a target that was tried before")
+        return Journey(replace(target, refused=detail, tried=None)), None
 
 
 def bare_failure(target: Target, detail: str, *, attempts: Sequence[Attempt] = (), started_at: float = 0.0) -> Outcome:

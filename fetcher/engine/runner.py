@@ -18,15 +18,13 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 
 import httpx
-from msgspec import structs
 
 from fetcher.engine.alarms import Alarm
 from fetcher.engine.attempts import Attempts, Meter, Paused
 from fetcher.engine.bodies import Spilling
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.control import Control
-from fetcher.engine.defects import report_defect
-from fetcher.engine.journey import Journey
+from fetcher.engine.journey import Journey, begin_journey
 from fetcher.engine.limits import HostQueues
 from fetcher.engine.slots import OPENING_SECONDS
 from fetcher.engine.transport import ConnectionOptions, open_transport
@@ -37,7 +35,7 @@ __all__ = ["Left", "Meter", "Paused", "fetch_all"]
 Left = Callable[[Target, Tried | None], None]
 """Hears of a target that is given back, and what was tried of it."""
 LOOK_SECONDS = 1.0
-"""Between two looks at which requests have become stuck, while there may be no other event."""
+"""Between two looks at which requests have become stuck."""
 HOP_WAIT = 1.0
 """Seconds that the next hop of an attempt is waited for once it was stopped."""
 
@@ -110,7 +108,6 @@ class _Runner:
         self._control = control
         self._limit = config.concurrency * config.look_ahead
         self._room = asyncio.Event()
-        self._room.set()
         self._out: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=config.concurrency)
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[None]] = []
@@ -240,11 +237,7 @@ class _Runner:
 
     def _accept(self, target: Target) -> None:
         now = self._loop.time()
-        try:
-            journey, due = Journey.take_up(target, now)
-        except Exception as exc:  # noqa: BLE001  (what was stored of its attempts costs this target only)
-            detail = report_defect(exc, "taking up a target that was tried before")
-            journey, due = Journey(structs.replace(target, refused=detail, tried=None)), None
+        journey, due = begin_journey(target, now)
         self._hold(1)
         self._queues.push(target.host, journey, now=now, at=due)
         if due is not None:

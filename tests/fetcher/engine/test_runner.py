@@ -7,7 +7,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -265,12 +264,13 @@ class TestBounds:
 
 class TestPoliteness:
     async def test_requests_to_one_host_are_a_host_delay_apart(self) -> None:
-        network = Network()
+        network, start = Network(), asyncio.get_running_loop().time()
         await fetched(targets(5) + targets(5, "b.example"), network, host_delay=0.03)
 
         for began in network.began.values():
             assert len(began) == 5
-            assert all(later - earlier >= 0.03 for earlier, later in pairwise(began))
+            # From the start: a machine that holds one request up before it is seen makes the next gap look shorter.
+            assert all(moment - start >= 0.03 * number for number, moment in enumerate(began))
 
     async def test_slow_answers_do_not_stretch_the_host_delay(self) -> None:
         """All five must be in flight at once; none is answered before."""
