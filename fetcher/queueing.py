@@ -195,7 +195,8 @@ class ClusterLead(Lead):
             self._listener.message(
                 f"{reason}; the run stays with the cluster, which looks for such runs every minute, and can be resumed"
             )
-        self._woken, self._woken_at = max(self._woken, wanted), now
+        # At least one: lanes can be there before their targets are counted, and nothing was wanted then.
+        self._woken, self._woken_at = max(self._woken, wanted, 1), now
 
     async def _renew(self) -> None:
         while True:
