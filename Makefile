@@ -72,10 +72,10 @@ cluster: $(VENV)/.test
 cluster-long: $(VENV)/.test
 	@TEST_POSTGRES_URL=$(TEST_POSTGRES_URL) $(BIN)/python -m tests.cluster --long $(CLUSTER)
 
-# Once more than make test does: fifty at once, and 20,000 random answers for each database.
+# More than make test does: fifty at once, and 10,000 random answers for each transport on each database.
 hostile: $(VENV)/.test
-	TRAWL_FUZZ_ANSWERS=20000 $(BIN)/python -m pytest --timeout 1800 $(HOSTILE) tests/hostile tests/hostile/fifty_at_once.py
-	DATABASE_URL=$(TEST_POSTGRES_URL) TRAWL_FUZZ_ANSWERS=20000 $(BIN)/python -m pytest --timeout 1800 $(HOSTILE) \
+	TRAWL_FUZZ_ANSWERS=10000 $(BIN)/python -m pytest --timeout 1800 $(HOSTILE) tests/hostile tests/hostile/fifty_at_once.py
+	DATABASE_URL=$(TEST_POSTGRES_URL) TRAWL_FUZZ_ANSWERS=10000 $(BIN)/python -m pytest --timeout 1800 $(HOSTILE) \
 		tests/hostile/test_fuzz.py
 
 check: $(VENV)/.test
