@@ -15,7 +15,7 @@ from collections import OrderedDict
 from typing import Generic, TypeVar
 
 from fetcher.engine.errors import ErrorKind
-from fetcher.engine.slots import UNLIMITED, HostState, Row, Slots, Standing, Turn
+from fetcher.engine.slots import UNLIMITED, HostState, Slots, Standing, Turn
 
 __all__ = ["HostQueues", "Turn"]
 
@@ -82,7 +82,8 @@ class HostQueues(Generic[T]):
             self.age(now)
         while (following := self._slots.next()) is not None:
             state, host = following, following.name
-            doubtful = state.row is not Row.QUICK
+            row = state.row
+            assert row is not None
             if not self._may_go(state, now):
                 self._slots.withdraw(state)
                 self._offer(host, state, now)
@@ -90,10 +91,10 @@ class HostQueues(Generic[T]):
             turn = Turn(host, state.ready.popleft(), state.dead)
             state.active += 1
             self._slots.waiting_apart -= state.apart
-            self._slots.take(turn, doubtful=doubtful, now=now)
+            self._slots.take(turn, row, now)
             if self._host_delay and state.dead is None:
                 state.open_at = max(state.open_at, now + self._host_delay)
-            if not doubtful and self._may_go(state, now):
+            if not turn.doubtful and self._may_go(state, now):
                 self._slots.rotate(state)
             else:
                 self._slots.withdraw(state)

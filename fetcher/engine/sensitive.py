@@ -61,7 +61,8 @@ _KNOWN_LENGTH = 64
 _LONGEST = 256
 """Characters; a longer name is taken for a secret's, as no real one is so long and looking for patterns would cost."""
 _PIECES = re.compile(r"[\[\].:&?;#/]+")
-_USERINFO = re.compile(r"(https?:[/\\]*|[/\\]{2})[^/\\?#\s]*@", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(https?:[/\\]*|[/\\]{2,})([^/\\?#\s]*)", re.IGNORECASE)
+"""It takes all that it looks at, with ``@`` or without: looking for the ``@`` itself would be quadratic."""
 _PARAMETER = re.compile(r"([?&;#]|%3[fFbB]|%26|%23)([^=&?;#\s]{1,200}?)(?:=|%3[dD])")
 """Where a parameter begins: also where the whole URL is the value of another one's parameter, and encoded for that."""
 # A value ends at the next parameter; in prose also at white space and quotes.
@@ -138,9 +139,14 @@ def mask_text(text: str, chosen: frozenset[str] = frozenset()) -> str:
     return _masked(text, _VALUE_IN_TEXT, chosen, MASK)
 
 
+def _without_userinfo(authority: str, mask: str) -> str:
+    _, at, host = authority.rpartition("@")
+    return f"{mask}@{host}" if at else authority
+
+
 def _masked(text: str, values: tuple[re.Pattern[str], re.Pattern[str]], chosen: frozenset[str], mask: str) -> str:
     if "@" in text:
-        text = _USERINFO.sub(rf"\1{mask}@", text)
+        text = _AUTHORITY.sub(lambda found: found[1] + _without_userinfo(found[2], mask), text)
     names = secret_parameters(chosen)
     shown, at = [], 0
     while found := _PARAMETER.search(text, at):

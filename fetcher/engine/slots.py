@@ -12,8 +12,10 @@ Requests of FRESH and REST hosts, and stuck ones, are *doubtful*: each may hold 
 - While a QUICK host waits, doubtful requests get slots up to a fifth of all. A FRESH host gets one beyond it while few
   such requests are young: hosts that answer are found although the fifth is full of stuck requests.
 - Otherwise they may hold every slot but one for each QUICK host that has work, up to a fifth of all.
-- REST comes after FRESH, so retries of silent hosts come after hosts that were not tried. A host of which nothing is
-  known has one request in flight; more only while no other host waits, and on two thirds of the slots.
+- REST comes after FRESH, so retries of silent hosts come after hosts that were not tried; but up to a tenth of all
+  slots goes to REST hosts in their place among FRESH ones, so that a long list of hosts never keeps a retry waiting
+  until its time is up. A host of which nothing is known has one request in flight; more only while no other host
+  waits, and on two thirds of the slots.
 - In the first ``OPENING_SECONDS`` doubtful requests get two thirds: by then it shows which hosts are quick.
 
 A request that holds a slot keeps it. With few slots each share is at least one slot.
@@ -41,6 +43,8 @@ _DOUBTFUL_PART = 5
 """Doubtful requests hold one part in so many of the slots while a quick host waits."""
 _KEPT_PART = 5
 """One part in so many of the slots is kept for quick hosts that have work."""
+_AGAIN_PART = 10
+"""Requests of REST hosts may hold one part in so many of the slots although a fresh host waits that came after them."""
 _TRIAL_PART = 20
 """While a quick host waits, young requests of fresh hosts may always hold one part in so many of the slots."""
 
@@ -51,6 +55,10 @@ class Row(IntEnum):
     QUICK = 0
     FRESH = 1
     REST = 2
+
+
+_QUICK, _REST = Row.QUICK, Row.REST
+"""For each request: members of an enumeration are slow to look up."""
 
 
 class Standing(IntEnum):
@@ -103,7 +111,8 @@ class HostState(Generic[T]):
 class Turn(Generic[T]):
     """An entry that may be sent now. ``dead`` is why it must not be: its host was given up.
 
-    ``since`` is when it was taken (monotonic seconds). It is ``counted`` as doubtful, and as stuck, until its release.
+    ``since`` is when it was taken (monotonic seconds). It is counted as doubtful, as one of a REST host (``again``),
+    and as stuck, until its release.
     """
 
     host: str
@@ -111,6 +120,7 @@ class Turn(Generic[T]):
     dead: ErrorKind | None
     since: float = field(default=0.0, compare=False)
     doubtful: bool = field(default=False, compare=False)
+    again: bool = field(default=False, compare=False)
     stuck: bool = field(default=False, compare=False)
 
 
@@ -128,6 +138,7 @@ class Slots(Generic[T]):
         self._places = itertools.count()
         self._young: OrderedDict[int, Turn[T]] = OrderedDict()
         self._doubtful = 0
+        self._again = 0
         self._stuck = 0
         self._quick_hosts = 0
         self._opens_at: float | None = None
@@ -189,7 +200,9 @@ class Slots(Generic[T]):
         """Return the host whose turn it is, None where none may have a slot."""
         quick, fresh, rest = self._rows
         other = None
-        if fresh and self._may_try(quick_waits=bool(quick)):
+        if fresh and rest and self._may_go_again(_first(rest), before=_first(fresh)):
+            other = _first(rest)
+        elif fresh and self._may_try(quick_waits=bool(quick)):
             other = _first(fresh)
         elif rest and self._may_add(first := _first(rest), others_wait=bool(quick or fresh)):
             other = first
@@ -202,6 +215,10 @@ class Slots(Generic[T]):
         if not quick_waits:
             return self._doubtful < self._open_to_doubtful
         return self._within_part or self._doubtful - self._stuck < max(1, self.count // _TRIAL_PART)
+
+    def _may_go_again(self, state: HostState[T], *, before: HostState[T]) -> bool:
+        most = max(1, self.count // _AGAIN_PART)
+        return state.place < before.place and self._again < most and self._doubtful < self._open_to_doubtful
 
     def _may_add(self, state: HostState[T], *, others_wait: bool) -> bool:
         if others_wait:
@@ -228,10 +245,13 @@ class Slots(Generic[T]):
 
     # The turns
 
-    def take(self, turn: Turn[T], *, doubtful: bool, now: float) -> None:
-        """Count a turn that was just taken."""
-        turn.since, turn.doubtful = now, doubtful
-        self._doubtful += doubtful
+    def take(self, turn: Turn[T], row: Row, now: float) -> None:
+        """Count a turn that was just taken by a host in that row."""
+        turn.since = now
+        if row is not _QUICK:
+            turn.doubtful, turn.again = True, row is _REST
+            self._doubtful += 1
+            self._again += turn.again
         self._young[id(turn)] = turn
         if self._opens_at is None:
             self._opens_at = now + OPENING_SECONDS
@@ -239,6 +259,7 @@ class Slots(Generic[T]):
     def release(self, turn: Turn[T]) -> None:
         """Count a turn no more."""
         self._doubtful -= turn.doubtful
+        self._again -= turn.again
         if turn.stuck:
             self._stuck -= 1
         else:

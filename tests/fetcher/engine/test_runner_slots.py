@@ -68,7 +68,7 @@ async def test_good_hosts_are_fetched_while_silent_and_endless_hosts_hold_their_
     assert max(peak for host, peak in network.peaks.items() if host.startswith("good")) > 1
 
 
-async def test_retries_of_silent_hosts_come_after_hosts_that_were_not_tried() -> None:
+async def test_retries_of_silent_hosts_come_after_hosts_that_waited_untried_before_them() -> None:
     async def no_answer(request: httpx.Request) -> httpx.Response:
         if request.url.host == "silent.example":
             raise httpx.ConnectTimeout("")
@@ -76,9 +76,10 @@ async def test_retries_of_silent_hosts_come_after_hosts_that_were_not_tried() ->
 
     network = Network(no_answer)
     source = [target("http://silent.example/"), *[target(f"http://h{number}.example/") for number in range(20)]]
-    await fetched(source, network, concurrency=1)
+    await fetched(source, network, concurrency=1, look_ahead=10)
 
-    assert network.seen[0] == network.seen[-3] == network.seen[-1] == "http://silent.example/"
+    assert network.seen[0] == "http://silent.example/"
+    assert network.seen.index("http://silent.example/", 1) > 9
     assert len(network.seen) == 20 + 4
 
 
@@ -114,3 +115,19 @@ async def test_source_is_read_no_further_than_twice_the_look_ahead_when_all_of_i
             async with asyncio.timeout(1):
                 await anext(outcomes)
     assert 10 < pulled <= 20
+
+
+async def test_a_host_that_failed_once_is_asked_again_long_before_the_end_of_a_list_of_other_hosts() -> None:
+    """Each host of such a list is one of which nothing is known, and its end may be hours away."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "flaky.example" and len(network.began["flaky.example"]) == 1:
+            raise httpx.ConnectError("reset")
+        await asyncio.sleep(0.001)
+        return httpx.Response(200)
+
+    network = Network(answer)
+    source = [target("http://flaky.example/"), *(target(f"http://h{number}.example/") for number in range(1000))]
+    order = [outcome.target.host for outcome in await fetched(source, network, concurrency=10, backoff_base=0.001)]
+
+    assert order.index("flaky.example:80") < 500

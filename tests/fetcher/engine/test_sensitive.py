@@ -108,6 +108,7 @@ def test_operator_adds_names_and_takes_some_out(chosen: str, name: str, secret: 
         ("//user:pass@a.example/x", "//***@a.example/x"),
         ("https:user:pass@a.example/", "https:***@a.example/"),
         ("https:\\\\user:pass@a.example", "https:\\\\***@a.example"),
+        ("///user:https:pass@word@a.example/x", "///***@a.example/x"),
         ("https://a.example/@user", "https://a.example/@user"),
         ("https://a.example/cb#access_token=abc&state=1", "https://a.example/cb#access_token=***&state=1"),
         ("https://a.example/x;jsessionid=abc", "https://a.example/x;jsessionid=***"),
@@ -150,7 +151,15 @@ def test_any_text_can_be_masked_and_nothing_is_masked_twice(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["?a" * 50_000, "?a=" * 50_000, "%3fa" * 50_000, "//" * 50_000 + "@", "https:" * 30_000 + "@", "?" + "a" * 200_000],
+    [
+        "?a" * 50_000,
+        "?a=" * 50_000,
+        "%3fa" * 50_000,
+        "//" * 50_000 + "@",
+        "https:" * 30_000 + "@",
+        "@/" + "https:" * 30_000,
+        "?" + "a" * 200_000,
+    ],
 )
 def test_long_text_costs_no_more_than_its_length(text: str) -> None:
     def seconds(text: str) -> float:

@@ -45,6 +45,16 @@ def prove(queues: HostQueues[int], host: str, now: float = LATER) -> None:
     queues.release(turn, now=now)
 
 
+def silence(queues: HostQueues[int], *hosts: str) -> None:
+    """Have each of these hosts fail a request without an answer. Nothing else may be waiting."""
+    for host in hosts:
+        queues.push(host, 0, now=LATER)
+        turn = queues.pop(LATER)
+        assert turn is not None
+        queues.failed(host, ErrorKind.TIMEOUT, now=LATER)
+        queues.release(turn, now=LATER)
+
+
 def by_host(turns: list[Turn[int]]) -> Counter[str]:
     return Counter(turn.host for turn in turns)
 
@@ -104,23 +114,29 @@ class TestFreshHosts:
         assert len(by_host(turns)) == 1 + 8
         assert len(after) == 1 + 2
 
-    def test_come_before_hosts_that_gave_no_answer(self) -> None:
-        queues = opened(1, per_host=1)
-        queues.push("silent", 0, now=LATER)
-        turn = queues.pop(LATER)
-        assert turn is not None
-        queues.failed("silent", ErrorKind.TIMEOUT, now=LATER)
-        queues.push("silent", 0, now=LATER)
-        queues.release(turn, now=LATER)
-        order = []
-        for number in range(3):
+    def test_come_before_hosts_that_gave_no_answer_except_on_a_tenth_of_the_slots(self) -> None:
+        queues = opened(20, per_host=1)
+        silence(queues, "s1", "s2", "s3")
+        for host in ("s1", "s2", "s3"):
+            push(queues, host, 1)
+        for number in range(30):
             push(queues, f"h{number}", 1)
+        order = [turn.host for turn in taken(queues, LATER)]
+
+        assert order == ["s1", "s2", *(f"h{number}" for number in range(18))]
+
+    def test_that_came_before_a_retry_go_before_it(self) -> None:
+        queues = opened(1, per_host=1)
+        silence(queues, "silent")
+        for host in ("h0", "silent", "h1"):
+            push(queues, host, 1)
+        order = []
         while (turn := queues.pop(LATER)) is not None:
             order.append(turn.host)
             queues.answered(turn.host)
             queues.release(turn, now=LATER)
 
-        assert order == ["h0", "h1", "h2", "silent"]
+        assert order == ["h0", "silent", "h1"]
 
 
 class TestQuickHosts:
