@@ -252,7 +252,7 @@ async def nothing_here(request: HttpRequest, given: dict[str, Any]) -> HttpRespo
     """Answer for every unknown address under the API.
 
     A read of an address that only lacks its last slash is redirected. Other methods get a 404 that names the address:
-    many clients would repeat a redirected POST as a GET, or without its body.
+    curl and others do not follow a redirected POST unless told to, and a redirect explains nothing.
     """
     try:
         found = resolve(f"{request.path_info}/").view_name

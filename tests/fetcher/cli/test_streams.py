@@ -1,4 +1,4 @@
-"""Guarded streams. Real processes on full, closed and broken streams are in tests/fetcher/management/test_streams.py."""
+"""Guarded streams; tests/fetcher/management/test_streams.py has real processes on full, closed and broken ones."""
 
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ class TestLostOutputIsAnError:
     @pytest.mark.parametrize("code", [0, 3])
     def test_exit_code_becomes_1(self, code: int) -> None:
         out, err = Stream(Failing(FULL)), Stream(io.StringIO())
+        out.write("lost")
         with pytest.raises(CommandError, match=SENTENCE) as raised, lost_output_is_an_error(out, err):
-            out.write("lost")
             raise SystemExit(code)
         assert raised.value.returncode == 1
 
     @pytest.mark.parametrize("ending", [SystemExit(130), SystemExit(143), CommandError("the list ended early")])
     def test_signal_or_error_keeps_its_own_ending(self, ending: BaseException) -> None:
         out, err = Stream(Failing(FULL)), Stream(told := io.StringIO())
+        out.write("lost")
         with pytest.raises(type(ending)) as raised, lost_output_is_an_error(out, err):
-            out.write("lost")
             raise ending
         assert raised.value is ending
         assert told.getvalue().startswith(SENTENCE)
