@@ -251,7 +251,7 @@ class Lead:
             self._listener.recorded(ids)
         except (DatabaseError, InterfaceError):
             raise
-        except Exception as exc:  # noqa: BLE001  (a stream that cannot be written never stops saving)
+        except Exception as exc:  # noqa: BLE001  (a defect in what a listener shows never stops saving)
             report_defect(exc, "showing what was saved")
         self._progress.saved(tally)
 

@@ -26,25 +26,25 @@ METHODS = ("GET", "HEAD")
 
 
 def _not_allowed(request: HttpRequest, methods: tuple[str, ...]) -> Problem:
-    there_is = "there is only reading (GET, HEAD)" if methods == METHODS else f"there is {', '.join(methods)}"
+    allowed = ", ".join(methods)
     return Problem(
         HTTPStatus.METHOD_NOT_ALLOWED,
-        f"{request.method} is not allowed here; {there_is}.",
-        headers={"Allow": ", ".join(methods)},
+        f"{request.method} is not allowed here; allowed: {allowed}.",
+        headers={"Allow": allowed},
     )
 
 
 def endpoint(
     *declared: Parameter,
     strict: bool = True,
-    methods: tuple[str, ...] = METHODS,
+    methods: tuple[str, ...] | None = METHODS,
     check: Callable[[HttpRequest], Awaitable[None]] = check_access,
 ) -> Callable[[Inner[P]], View[P]]:
     """Make a view of a function that takes the request, its parsed parameters, and what the path gives.
 
     The caller's right is checked before anything else is told, by ``check``; that a session's POST is no forgery is for
     it to say as well, so that it is told as a Problem. A Problem, and whatever else goes wrong, is
-    answered as problem+json. Without ``strict`` the query is left alone.
+    answered as problem+json. Without ``strict`` the query is left alone. ``methods`` None allows any method.
     """
 
     def decorate(inner: Inner[P]) -> View[P]:
@@ -52,7 +52,7 @@ def endpoint(
         async def view(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             try:
                 await check(request)
-                if request.method not in methods:
+                if methods is not None and request.method not in methods:
                     raise _not_allowed(request, methods)
                 given = read_parameters(request.GET, declared) if strict else {}
                 return await inner(request, given, *args, **kwargs)

@@ -19,7 +19,7 @@ from django.utils.http import quote_etag
 from fetcher import payloads
 from fetcher.api import parameters
 from fetcher.api.db import in_thread
-from fetcher.api.endpoint import endpoint
+from fetcher.api.endpoint import METHODS, endpoint
 from fetcher.api.errors import Problem, not_found
 from fetcher.api.pagination import (
     LARGEST_KEY,
@@ -247,15 +247,21 @@ def _history_page(url: Url, status: str | None, before: int | None, limit: int, 
     return payloads.Page(shown, encode_cursor(kind, shown[-1].run) if len(items) > limit else None)
 
 
-@endpoint(strict=False)
+@endpoint(strict=False, methods=None)
 async def nothing_here(request: HttpRequest, given: dict[str, Any]) -> HttpResponseBase:
-    """Answer for every address under the API that is none; one that only lacks its last slash is sent on."""
+    """Answer for every unknown address under the API.
+
+    A read of an address that only lacks its last slash is redirected. Other methods get a 404 that names the address:
+    curl and others do not follow a redirected POST unless told to, and a redirect explains nothing.
+    """
     try:
         found = resolve(f"{request.path_info}/").view_name
     except Resolver404:
         found = ""
     if found not in ("", "fetcher:nothing-here"):
-        return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
+        if request.method in METHODS:
+            return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
+        raise not_found(f"There is nothing at {request.path}; its address ends with a slash: {request.path}/")
     raise not_found(f"There is nothing at {request.path}; begin at {reverse('fetcher:run-list')}.")
 
 

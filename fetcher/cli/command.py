@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from argparse import RawDescriptionHelpFormatter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO, cast
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError
+
+from fetcher.cli.streams import guarded, lost_output_is_an_error, raw_stream
 
 
 class TrawlCommand(BaseCommand):
     """A command whose help ends with ``epilog`` (examples, exit codes), its line breaks kept.
 
     ``usage`` is said before a usage error instead of all options, where these are many.
+
+    A write to a standard stream never raises. A command that could not write its output exits with 1 at its end, with
+    one line on standard error; one whose reader has left (``| head -1``) ends as if it had been read.
     """
 
     epilog: ClassVar[str] = ""
     usage: ClassVar[str] = ""
+
+    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None, **options: Any) -> None:
+        out, err = guarded(stdout or sys.stdout), guarded(stderr or sys.stderr)
+        super().__init__(cast("TextIO", out), cast("TextIO", err), **options)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command of a command line; argparse writes help and usage errors to the guarded streams as well."""
+        out, err = raw_stream(self.stdout), raw_stream(self.stderr)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                super().run_from_argv(argv)
+            except SystemExit as exc:
+                out.flush()
+                if not exc.code and (problem := out.problem()):  # --help ends the command before execute()
+                    self.stderr.write(f"CommandError: {problem}")
+                    sys.exit(1)
+                raise
+            finally:
+                err.flush()
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Run the command. Raises CommandError (1) where its output could not be written."""
+        for name in ("stdout", "stderr"):
+            if options.get(name):
+                options[name] = guarded(options[name])
+        out, err = options.get("stdout"), options.get("stderr")
+        with lost_output_is_an_error(out or raw_stream(self.stdout), err or raw_stream(self.stderr)):
+            return super().execute(*args, **options)
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Add the epilog."""

@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from fetcher.cli.output import ResultPrinter
 from fetcher.cli.progress import Reporter
-from fetcher.cli.streams import closed_pipe_is_fine, raw_stream, use_utf8
+from fetcher.cli.streams import ends_when_lost, raw_stream, use_utf8
 from fetcher.cli.telling import Telling
 from fetcher.cli.text import count
 from fetcher.conf import fetcher_settings
@@ -74,7 +74,7 @@ def follow(
         with clear_errors(progress, telling):
             asyncio.run(_run(execution, listener, reporter, ending, signals, telling))
             connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
-        with clear_errors(progress, telling), closed_pipe_is_fine():
+        with clear_errors(progress, telling), ends_when_lost(out):
             if progress.run:
                 telling.show(out, progress, ending.state, output)
             out.flush()

@@ -11,7 +11,6 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError
 
 from fetcher.bootstrap import ensure_database
-from fetcher.cli.streams import closed_pipe_is_fine
 from fetcher.database_errors import describe
 from fetcher.models import Run
 from fetcher.payloads import RunItem, run_items
@@ -22,11 +21,10 @@ _LARGEST = 2**63 - 1
 
 @contextlib.contextmanager
 def asking() -> Iterator[None]:
-    """Run the block on a database that is ready; a closed pipe ends it quietly, a database error is one line."""
+    """Run the block on a database that is ready; a database error is one line."""
     ensure_database()
     try:
-        with closed_pipe_is_fine():
-            yield
+        yield
     except DatabaseError as exc:
         raise CommandError(describe(exc)) from exc
 

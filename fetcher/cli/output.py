@@ -8,7 +8,7 @@ from typing import TextIO
 from django.core.management.base import OutputWrapper
 
 from fetcher import payloads
-from fetcher.cli.streams import closed_pipe_is_fine, discard_stdout, raw_stream
+from fetcher.cli.streams import Stream, raw_stream
 from fetcher.cli.summary import figures
 from fetcher.models import Result, Run
 from fetcher.progress import Progress
@@ -17,21 +17,16 @@ OUTPUTS = ("summary", "ndjson", "json")
 
 
 class ResultPrinter:
-    """Prints a JSON line for each result. When nobody reads any more, the run goes on in silence."""
+    """Prints a JSON line for each result. When the stream cannot be written, the run continues without printing."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
 
     def print_results(self, ids: list[int]) -> None:
         """Print the results with these ids."""
-        if self._stream is None:
-            return
-        try:
+        if self._stream.failure is None:  # otherwise reading the results is wasted
             self._stream.write("".join(payloads.encode_line(item).decode() for item in payloads.result_items(ids)))
             self._stream.flush()
-        except BrokenPipeError:
-            self._stream = None
-            discard_stdout()
 
 
 def print_document(stream: TextIO, progress: Progress) -> None:
@@ -50,10 +45,9 @@ def print_document(stream: TextIO, progress: Progress) -> None:
 def print_no_run(stdout: OutputWrapper, output: str) -> None:
     """Print what a program reads where there was nothing to make a run of: with ``json`` ``{"run": null, …}``."""
     if output == "json":
-        with closed_pipe_is_fine():
-            out = raw_stream(stdout)
-            out.write(payloads.encode({"run": None, "summary": figures(Progress()), "items": []}).decode() + "\n")
-            out.flush()
+        out = raw_stream(stdout)
+        out.write(payloads.encode({"run": None, "summary": figures(Progress()), "items": []}).decode() + "\n")
+        out.flush()
 
 
 def _pages(run: int) -> Iterator[list[int]]:

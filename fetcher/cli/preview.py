@@ -15,7 +15,7 @@ from rich.text import Text
 from fetcher import disk
 from fetcher.cli.execution import SOME_FAILED, Rejections, clear_errors
 from fetcher.cli.progress import Reporter
-from fetcher.cli.streams import closed_pipe_is_fine, raw_stream, use_utf8
+from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.cli.summary import print_parts
 from fetcher.cli.text import count, duration, size
 from fetcher.engine.config import FetchConfig
@@ -45,12 +45,11 @@ def show_plan(
             raise CommandError(str(exc)) from None
         except KeyboardInterrupt:
             raise SystemExit(128 + signal.SIGINT) from None
-    with closed_pipe_is_fine():
-        if output == "json":
-            out.write(msgspec.json.format(msgspec.json.encode(document(found)), indent=2).decode() + "\n")
-        else:
-            print_parts(out, _parts(found, config))
-        out.flush()
+    if output == "json":
+        out.write(msgspec.json.format(msgspec.json.encode(document(found)), indent=2).decode() + "\n")
+    else:
+        print_parts(out, _parts(found, config))
+    out.flush()
     if found.rejected and not exit_zero:
         raise SystemExit(SOME_FAILED)
 

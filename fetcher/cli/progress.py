@@ -37,9 +37,8 @@ class Reporter:
         if self._console.is_terminal:
             self._console.print(Text(printable(text)))
             return
-        with contextlib.suppress(BrokenPipeError):  # nobody listens any more; the run goes on
-            self._stream.write(f"{printable(text)}\n")
-            self._stream.flush()
+        self._stream.write(f"{printable(text)}\n")
+        self._stream.flush()
 
     def leave(self) -> None:
         """Leave the terminal as it was found, because the process is about to end without any more ado."""

@@ -69,8 +69,6 @@ def prune(out: TextIO, err: TextIO, keep: int | None, older_than: timedelta | No
     except KeyboardInterrupt:
         err.write(f"interrupted: {_told(pruned)} removed; the same call goes on\n")
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        raise
     except OSError as exc:
         raise CommandError(f"a body's file cannot be removed: {first_line(exc)}; {_told(pruned)} removed") from exc
     out.write(f"{_told(pruned)} removed\n")

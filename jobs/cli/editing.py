@@ -15,7 +15,7 @@ from fetcher.cli.calling import inputs_from
 from fetcher.cli.execution import SOME_FAILED, Rejections, clear_errors
 from fetcher.cli.options import OPTIONS, USAGE, config_from, options_from
 from fetcher.cli.progress import Reporter
-from fetcher.cli.streams import closed_pipe_is_fine, raw_stream, use_utf8
+from fetcher.cli.streams import ends_when_lost, raw_stream, use_utf8
 from fetcher.cli.text import count
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
@@ -138,7 +138,7 @@ def export(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWrap
     out = raw_stream(stdout)
     use_utf8(out)
     secret = binary = 0
-    with editing(), closed_pipe_is_fine():
+    with editing(), ends_when_lost(out):
         for item in export_targets(store.find_job(options["name"]).list_id):
             out.write(encode_line(msgspec.to_builtins(item.target)).decode())
             secret += item.secret

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking, find_run, run_reference
-from fetcher.cli.streams import raw_stream
+from fetcher.cli.streams import ends_when_lost, raw_stream
 from fetcher.cli.text import count
 from fetcher.exports.bodies import BodyFolder, IndexItem
 from fetcher.exports.files import whole_file
@@ -60,6 +60,8 @@ class Command(TrawlCommand):
                 options["bodies"].mkdir(parents=True, exist_ok=True)
                 folder = BodyFolder(options["bodies"], unavailable=problems.append)
             with contextlib.ExitStack() as files:
+                if folder is None:  # otherwise the bodies are still to be saved
+                    files.enter_context(ends_when_lost(raw_stream(self.stdout)))
                 _export(
                     run.id,
                     options["format"],
@@ -78,35 +80,26 @@ class Command(TrawlCommand):
             raise CommandError(f"{count(len(problems))} {word} could not be read: {problems[0]}")
 
     @contextlib.contextmanager
-    def _open(self, output: str) -> Iterator[Any]:
+    def _open(self, output: str) -> Iterator[Callable[[bytes], object]]:
         if output != "-":
             with whole_file(Path(output)) as file:
-                yield file
+                yield file.write
             return
         out = raw_stream(self.stdout)
-        binary = getattr(out, "buffer", None)
-        yield binary if binary is not None else _TextSink(out)
+        yield out.write_bytes
         out.flush()
 
 
-class _TextSink:
-    """Takes bytes for a stream that takes text: the tests', and call_command's."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, data: bytes) -> None:
-        self._stream.write(data.decode())
-
-
-def _export(run: int, chosen: Any, out: Any, folder: BodyFolder | None, index: BinaryIO | None) -> None:
+def _export(
+    run: int, chosen: Any, write: Callable[[bytes], object], folder: BodyFolder | None, index: BinaryIO | None
+) -> None:
     head, lines = lines_of(ResultItem, chosen)
     index_head, index_lines = lines_of(IndexItem, chosen)
-    out.write(head)
+    write(head)
     if index is not None:
         index.write(index_head)
     for items in result_pages(run):
-        out.write(lines(items))
+        write(lines(items))
         if folder is not None and index is not None:
             index.write(index_lines(folder.add(items)))
 
@@ -115,8 +108,8 @@ def _export(run: int, chosen: Any, out: Any, folder: BodyFolder | None, index: B
 def _clear_file_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # the reader of a named pipe has left
+        pass
     except OSError as exc:
         name = exc.filename2 or exc.filename or "the output"
         reason = (exc.strerror or str(exc)).lower()

@@ -54,7 +54,7 @@ examples:
 
 exit codes:
   0    every URL succeeded (or was not modified)
-  1    an error: no database, a file that cannot be read
+  1    an error: no database, a file that cannot be read; or standard output cannot be written (all is still saved)
   2    wrong usage
   3    finished, but some URLs failed or some lines are no URLs (0 with --exit-zero)
   130, 143    interrupted by Ctrl-C or SIGTERM: what was in flight is saved, and the command that goes on is printed;

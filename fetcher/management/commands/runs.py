@@ -12,7 +12,7 @@ from fetcher.cli.cancelling import cancel_run
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking, find_run, run_reference
 from fetcher.cli.runs import exit_code, interruptible, print_run, print_runs, watch_run
-from fetcher.cli.streams import raw_stream, use_utf8
+from fetcher.cli.streams import ends_when_lost, raw_stream, use_utf8
 from fetcher.cli.telling import ended_badly
 from fetcher.models import Run, RunState
 
@@ -79,7 +79,8 @@ class Command(TrawlCommand):
             elif options["form"] == "cancel":
                 self._cancel(out, options)
             else:
-                self._show(out, options)
+                with ends_when_lost(out):
+                    self._show(out, options)
 
     def _list(self, out: Any, options: dict[str, Any]) -> None:
         runs = Run.objects.order_by("-id")

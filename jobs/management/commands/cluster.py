@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import CommandParser
 
@@ -12,7 +12,7 @@ from fetcher.cli.command import TrawlCommand
 from fetcher.cli.console import console_for
 from fetcher.cli.lookup import asking
 from fetcher.cli.runs import interruptible
-from fetcher.cli.streams import raw_stream, use_utf8
+from fetcher.cli.streams import ends_when_lost, raw_stream, use_utf8
 from fetcher.payloads import encode
 from jobs.cli.status import print_status, status_line
 from jobs.status import LATE, ClusterStatus, cluster_status
@@ -75,6 +75,7 @@ class Command(TrawlCommand):
         with asking(), interruptible():
             if options["watch"]:
                 self._watch(out, options)
+                return
             status = cluster_status(late=options["late"])
             self._tell(out, status, options["output"])
         if status.problems:
@@ -87,16 +88,17 @@ class Command(TrawlCommand):
             print_status(out, status)
         out.flush()
 
-    def _watch(self, out: Any, options: dict[str, Any]) -> NoReturn:
+    def _watch(self, out: Any, options: dict[str, Any]) -> None:
         console = console_for(out)
-        while True:
-            status = cluster_status(late=options["late"])
-            if options["output"] == "json":
-                self._tell(out, status, "json")
-            elif console.is_terminal:
-                console.clear()
-                print_status(out, status)
-            else:
-                out.write(f"{status_line(status)}\n")
-                out.flush()
-            time.sleep(REDRAW_EVERY if console.is_terminal else LINE_EVERY)
+        with ends_when_lost(out):
+            while True:
+                status = cluster_status(late=options["late"])
+                if options["output"] == "json":
+                    self._tell(out, status, "json")
+                elif console.is_terminal:
+                    console.clear()
+                    print_status(out, status)
+                else:
+                    out.write(f"{status_line(status)}\n")
+                    out.flush()
+                time.sleep(REDRAW_EVERY if console.is_terminal else LINE_EVERY)

@@ -47,13 +47,6 @@ class TestReporter:
         Reporter("auto", stream).message(f"[bold]{'x' * 200}\x1b[31m [/nothing]")
         assert stream.getvalue() == f"[bold]{'x' * 200} [31m [/nothing]\n"
 
-    def test_goes_on_in_silence_where_nobody_listens(self):
-        class Closed(io.StringIO):
-            def write(self, text: str) -> int:
-                raise BrokenPipeError
-
-        Reporter("plain", Closed()).message("lost")
-
     @pytest.mark.parametrize("style", ["auto", "plain", "none"])
     async def test_of_a_short_run_says_nothing_without_a_terminal(self, style):
         stream = io.StringIO()
