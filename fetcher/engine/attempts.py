@@ -71,7 +71,7 @@ class Attempts:
     async def use(self, turn: Turn[Journey]) -> Outcome | None:
         """Use a turn and release it. Returns the outcome, or None where the journey went back into a queue.
 
-        A defect on the way is this target's outcome. Raises SpillFailed, which is no target's.
+        A defect on the way is this target's outcome. Raises SpillFailed, a fault of this machine.
         """
         journey = turn.entry
         try:
@@ -150,14 +150,14 @@ class Attempts:
                 self._queues.answered(host)
 
     def _put_off(self, journey: Journey, host: str, fault: OwnFault, began: float) -> Outcome | None:
-        """Have a hop sent again later that this machine could not send: that is no attempt, and no fault of the host.
+        """Send a hop again later if this machine could not send it: that counts neither as an attempt nor for the host.
 
         A target has waited for this machine long enough when all its attempts could have been made.
         """
         now = self._loop.time()
         if now - self._warned.get(fault.detail, -FAULT_REPEAT_SECONDS) >= FAULT_REPEAT_SECONDS:
             self._warned[fault.detail] = now
-            log.warning("%s. Requests that could not be sent are no attempts, and are sent again", fault.detail)
+            log.warning("%s. These requests do not count as attempts and are sent again", fault.detail)
         if journey.put_off_for >= self._config.total_deadline:
             return self._failed(journey, host, FetchError(fault.detail, kind=fault.kind, answered=True))
         journey.put_off(now - began + FAULT_WAIT_SECONDS)
