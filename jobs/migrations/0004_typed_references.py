@@ -14,7 +14,6 @@ def backward(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         ("jobs", "0003_clock_skew"),
-        ("fetcher", "0005_typed_references"),
     ]
 
     operations = [
