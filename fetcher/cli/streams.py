@@ -79,7 +79,7 @@ class Stream:
 
 
 def guarded(stream: Any) -> Stream:
-    """Return a stream whose writes never fail; one that is guarded already is returned as it is."""
+    """Return a stream whose writes never fail; a guarded stream is returned unchanged."""
     return stream if isinstance(stream, Stream) else Stream(stream)
 
 

@@ -102,7 +102,7 @@ def _inflate(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
 class _Gzip:
     """RFC 1952: one member or more.
 
-    Zero padding after a member is skipped. What follows and is no further member is ignored, as browsers do: servers
+    Zero padding after a member is skipped. Other data after a member is ignored, as browsers do: servers
     append debris to complete bodies, and the member's checksum says that it is complete.
     """
 

@@ -15,7 +15,7 @@ from fetcher.engine.errors import LocalFault
 MOST = 65_536
 """Descriptors that are asked for at most: some systems make room for every one of them in advance."""
 _FALLBACK = 10_240
-"""What macOS grants at most, where it says that there is no limit (OPEN_MAX)."""
+"""The most that macOS grants even if it reports no limit (OPEN_MAX)."""
 RESERVED = 64
 """Descriptors left for the database, temporary files, logs, name look-ups and the queue."""
 KEPT_PER_REQUEST = 4
@@ -71,7 +71,7 @@ def lowered_concurrency(concurrency: int) -> tuple[int, str]:
 def local_fault(number: int | None) -> LocalFault | None:
     """Return what an error number says of this machine when a connection is opened, None where it says nothing.
 
-    EADDRNOTAVAIL is left to the caller: with IPv6 it mostly means that there is no route.
+    The caller judges EADDRNOTAVAIL: with IPv6 it mostly means a missing route.
     """
     if number == errno.EMFILE:
         return LocalFault(

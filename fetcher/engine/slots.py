@@ -266,7 +266,7 @@ class Slots(Generic[T]):
             del self._young[id(turn)]
 
     def next_stuck(self, now: float) -> Turn[T] | None:
-        """Return a turn that has become stuck since the last call, None where there is no other."""
+        """Return a turn that became stuck since the last call, or None."""
         if self._opening and self._opens_at is not None:
             self._opening = now < self._opens_at
         turn = next(iter(self._young.values())) if self._young else None

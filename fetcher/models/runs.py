@@ -41,7 +41,7 @@ class RunState(models.TextChoices):
 
 
 OVER = (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED)
-"""States of runs that nobody goes on with."""
+"""States in which a run is over."""
 
 
 class RunQuerySet(models.QuerySet["Run"]):

@@ -20,7 +20,7 @@ Lookup = Callable[[str], list[str]]
 _NO_SUCH_NAME = {getattr(socket, name, socket.EAI_NONAME) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")}
 _CACHED_NAMES = 4096
 _MOST_ADDRESSES = 64
-"""An answer may hold thousands, which whoever runs the name server chooses, and which would all be kept."""
+"""A name server can answer with thousands of addresses, and the cache would keep them all."""
 LINE_SECONDS = 1.0
 """Seconds that a name waits in line before its request is put off, so that it holds no slot meanwhile."""
 CONTROL_NAME = "trawl.invalid"
@@ -92,7 +92,7 @@ class Resolver:
     async def look_up(self, host: str, timeout: float | None) -> tuple[tuple[str, ...], float]:  # noqa: ASYNC109
         """Return the addresses of ``host``, at least one, and how many seconds the look-up took.
 
-        ``timeout`` bounds the look-up in seconds, from when it is under way; a wait in line is no time of the name's.
+        ``timeout`` bounds the look-up in seconds, from when it is under way; the wait in line does not count.
         Raises NameResolutionError; TimeoutError; LocalFault where this machine could look no name up.
         """
         if not host.isascii() or "\0" in host or not host:
