@@ -18,7 +18,8 @@ from fetcher.bodies import read_body
 from fetcher.cli.text import program
 from fetcher.models import Body, RejectedLine, Result, Run, RunState, Shard, Target, Worker
 from fetcher.store.shards import decode_payload
-from tests.support.commands import Called, database_url, manage, start
+from tests.support.commands import Called, call, closed_pipe, database_url, manage, start
+from tests.support.databases import using_database
 from tests.support.processes import free_port
 
 ALLOW = ("--allow-network", "127.0.0.1/32")
@@ -88,7 +89,7 @@ class TestExitCodes:
         ],
     )
     def test_a_value_that_cannot_be_read_is_named(self, arguments, text):
-        found = manage("fetch_urls", "http://a/", *arguments)
+        found = call("fetch_urls", "http://a/", *arguments)
         assert found.returncode == 2
         assert text in found.stderr
         assert "s3cret" not in found.stderr
@@ -97,7 +98,7 @@ class TestExitCodes:
     def test_1_where_a_file_cannot_be_read(self, tmp_path):
         called = Called("--file", str(tmp_path / "none.txt"))
         assert called.code == 1
-        assert called.err == f"{tmp_path}/none.txt: cannot be read: no such file or directory\n"
+        assert called.err == f"CommandError: {tmp_path}/none.txt: cannot be read: no such file or directory\n"
 
     def test_1_where_a_headers_variable_is_not_set(self, urls):
         called = Called(*urls, "--header", "Authorization: env:TRAWL_TEST_UNSET")
@@ -127,8 +128,9 @@ class TestMessages:
         assert called.code == 3
         assert "allow it with --allow-network 127.0.0.1/32" in called.out
 
-    def test_help_lists_defaults_and_examples(self):
-        text = manage("fetch_urls", "--help", env={"COLUMNS": "300"}).stdout
+    def test_help_lists_defaults_and_examples(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "300")
+        text = call("fetch_urls", "--help").stdout
         for part in ("(default: 100)", "(default: 10MiB)", "--host-failures", "examples:", "exit codes:"):
             assert part in text
 
@@ -167,12 +169,9 @@ class TestOutput:
 
     @pytest.mark.parametrize("output", ["ndjson", "json", "summary"])
     def test_that_nobody_reads_is_no_error(self, urls, output):
-        reading, writing = os.pipe()
-        os.close(reading)
-        with start("fetch_urls", *urls, *ALLOW, "--output", output, stdout=writing, stdin=None) as process:
-            os.close(writing)
-            _, errors = process.communicate(timeout=30)
-        assert (process.returncode, errors) == (0, "")
+        with closed_pipe() as stream:
+            found = call("fetch_urls", *urls, *ALLOW, "--output", output, stdout=stream)
+        assert (found.returncode, found.stderr) == (0, "")
         assert Result.objects.count() == 3
 
     def test_a_name_that_is_not_utf8_is_no_error(self, urls, tmp_path):
@@ -469,8 +468,14 @@ class TestSignals:
 class TestDatabases:
     """What is wrong is one clear line, whatever is wrong."""
 
-    def line(self, **env: str) -> str:
-        found = manage("fetch_urls", "http://127.0.0.1/", env=env)
+    def line(self, url: str) -> str:
+        with using_database(url):
+            return self.only_line(call("fetch_urls", "http://127.0.0.1/"))
+
+    def line_of_a_process(self, url: str) -> str:
+        return self.only_line(manage("fetch_urls", "http://127.0.0.1/", env={"DATABASE_URL": url}))
+
+    def only_line(self, found: subprocess.CompletedProcess[str]) -> str:
         assert found.returncode == 1
         assert found.stdout == ""
         assert "Traceback" not in found.stderr
@@ -478,27 +483,25 @@ class TestDatabases:
         return line
 
     def test_unreachable(self):
-        line = self.line(DATABASE_URL=PORT_CLOSED)
-        assert "the database cannot be used" in line
-        assert "check DATABASE_URL" in line
+        for line in (self.line(PORT_CLOSED), self.line_of_a_process(PORT_CLOSED)):
+            assert "the database cannot be used" in line
+            assert "check DATABASE_URL" in line
 
     def test_that_was_not_migrated(self):
         if connection.vendor == "sqlite":
             pytest.skip("a SQLite file is migrated on first use; see the tests of bootstrap")
         url = database_url().rpartition("/")[0] + "/template1"
-        assert re.search(
-            r"not up to date: \d+ migrations are missing. Run: python manage.py migrate", self.line(DATABASE_URL=url)
-        )
+        assert re.search(r"not up to date: \d+ migrations are missing. Run: python manage.py migrate", self.line(url))
 
     def test_no_folder_for_it(self, tmp_path):
-        assert f"there is no folder {tmp_path}/none" in self.line(DATABASE_URL=f"sqlite:///{tmp_path}/none/db.sqlite3")
+        assert f"there is no folder {tmp_path}/none" in self.line(f"sqlite:///{tmp_path}/none/db.sqlite3")
 
     def test_not_a_database(self, tmp_path):
         (tmp_path / "db.sqlite3").write_text("no database, but long enough to have had a header")
-        assert "file is not a database" in self.line(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3")
+        assert "file is not a database" in self.line(f"sqlite:///{tmp_path}/db.sqlite3")
 
     def test_of_an_unknown_kind(self):
-        line = self.line(DATABASE_URL="oracle://user:s3cret@host/name")
+        line = self.line_of_a_process("oracle://user:s3cret@host/name")
         assert line.startswith("The settings cannot be used: DATABASE_URL cannot be read")
         assert "s3cret" not in line
 

@@ -143,8 +143,8 @@ def test_without_room_end_the_run_in_one_line_and_resuming_completes_it(server, 
     run = Run.objects.get()
     assert (called.code, run.state) == (1, "interrupted")
     assert called.err.splitlines() == [
-        f"run {run.pk}: a large body cannot be kept in {folder}: No space left on device; make room there, or name "
-        f"another folder (FETCHER_SPILL_FOLDER). Go on with: {program()} fetch_urls --resume {run.pk}"
+        f"CommandError: run {run.pk}: a large body cannot be kept in {folder}: No space left on device; make room "
+        f"there, or name another folder (FETCHER_SPILL_FOLDER). Go on with: {program()} fetch_urls --resume {run.pk}"
     ]
     assert not Result.objects.filter(status="failed").exists()
 

@@ -231,7 +231,7 @@ class TestBadUsage:
     def test_without_a_cluster_says_so(self, settings):
         settings.FETCHER_DISPATCHER = ""
         called = Called("https://a.example/", "--queue")
-        assert (called.code, called.err) == (1, "there is no cluster: FETCHER_DISPATCHER is not set\n")
+        assert (called.code, called.err) == (1, "CommandError: there is no cluster: FETCHER_DISPATCHER is not set\n")
 
 
 class TestARunThatEndedBadly:
@@ -252,7 +252,9 @@ class TestARunThatEndedBadly:
         run = self.failed()
         called = Called("show", str(run.pk), "--watch", command="runs")
         assert (called.code, called.err) == (
-            1, f"run {run.pk} has failed: the header A needs the environment variable B, which is not set\n",
+            1,
+            f"CommandError: run {run.pk} has failed: "
+            "the header A needs the environment variable B, which is not set\n",
         )  # fmt: skip
 
     def test_cannot_be_cancelled(self, noting):
@@ -260,4 +262,4 @@ class TestARunThatEndedBadly:
         called = Called("cancel", str(run.pk), "99999", "latest", command="runs")
         over = f"run {run.pk} is failed: there is nothing to cancel\n"
         gone = "there is no run 99999; manage.py runs list shows which there are\n"
-        assert (called.code, called.out, called.err) == (1, "", f"{over}{gone}{over}")
+        assert (called.code, called.out, called.err) == (1, "", f"{over}{gone}CommandError: {over}")

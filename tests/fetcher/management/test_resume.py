@@ -229,14 +229,14 @@ class TestWhatIsRefused:
         Called(urls[0], *ALLOW)
         called = Called("--resume")
         assert (called.code, called.err) == (
-            1, "there is no interrupted run to resume; manage.py runs list shows which runs there are\n"
+            1, "CommandError: there is no interrupted run to resume; manage.py runs list shows which runs there are\n"
         )  # fmt: skip
 
     def test_a_run_that_is_over(self, urls):
         Called(urls[0], *ALLOW)
         run = Run.objects.get().pk
         called = Called("--resume", str(run))
-        assert (called.code, called.err) == (1, f"run {run} is completed: there is nothing to resume\n")
+        assert (called.code, called.err) == (1, f"CommandError: run {run} is completed: there is nothing to resume\n")
 
     def test_a_run_that_is_worked_on(self, threaded_origin, monkeypatch):
         monkeypatch.setattr("fetcher.lead.PATIENCE", 0.1)
