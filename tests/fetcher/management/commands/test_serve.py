@@ -1,10 +1,11 @@
-"""``manage.py serve``, as a process of its own."""
+"""``manage.py serve``: processes that serve, and values that are refused before they do."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,30 +21,37 @@ from django.core.management.base import CommandError
 
 from fetcher.management.commands.serve import announcement, application, free_endpoint
 from tests.rows import make_run
+from tests.support.commands import COMMAND, call
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).parents[4]
 
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    values = {
+def environment(directory: Path) -> dict[str, str]:
+    return {
         **os.environ,
-        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+        "DATABASE_URL": f"sqlite:///{directory}/db.sqlite3",
         "DJANGO_SETTINGS_MODULE": "settings.dev",
     }
-    subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=values, check=True)
-    return values
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a migrated database, which each test copies."""
+    directory = tmp_path_factory.mktemp("migrated")
+    subprocess.run([*COMMAND, "migrate", "-v0"], cwd=ROOT, env=environment(directory), check=True)
+    return directory
 
 
 @pytest.fixture
-def start(environment: dict[str, str]) -> Iterator:
+def start(migrated: Path, tmp_path: Path) -> Iterator:
     started: list[subprocess.Popen[str]] = []
+    for file in migrated.iterdir():
+        shutil.copy(file, tmp_path)
 
-    def start(*options: str, **more: str) -> subprocess.Popen[str]:
+    def start(*options: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-W", "error::DeprecationWarning:fetcher", "manage.py", "serve", *options],
             cwd=ROOT,
-            env={**environment, **more},
+            env=environment(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -100,7 +108,6 @@ def test_stops_at_once_while_it_starts(start):
     assert time.monotonic() - began < 8
 
 
-@pytest.mark.services
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -110,11 +117,10 @@ def test_stops_at_once_while_it_starts(start):
         (["--host", "a b"], "--host 'a b' is neither an address nor a known name"),
     ],
 )
-def test_a_bad_value_is_an_error_without_a_traceback(start, options, message):
-    process = start(*options)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (1, "")
-    assert err.startswith(f"CommandError: {message}")
+def test_a_bad_value_is_an_error_without_a_traceback(transactional_db, options, message):
+    found = call("serve", *options)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.startswith(f"CommandError: {message}")
 
 
 @pytest.mark.services
