@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from django.core.management.base import CommandError
+from pytest_django import DjangoDbBlocker
 
+from fetcher.bootstrap import ensure_database
+from fetcher.models import Run
+from tests.support.databases import using_database
 from tests.support.processes import ROOT
 
 READY = """
 import django
 django.setup()
-from django.core.management.base import CommandError
 from fetcher.bootstrap import ensure_database
 from fetcher.models import Run
-try:
-    ensure_database()
-except CommandError as exc:
-    raise SystemExit(str(exc))
+ensure_database()
 print(Run.objects.count())
 """
 
 
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Path:
+    """A file that was missing when a command needed it."""
+    found = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    with django_db_blocker.unblock():
+        assert runs_after_ensuring(found) == 0
+    return found
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "db.sqlite3"
+def path(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[Path]:
+    with django_db_blocker.unblock():
+        yield tmp_path / "db.sqlite3"
+
+
+@pytest.fixture
+def unfinished(path: Path, migrated: Path) -> Path:
+    """A file whose migrations were broken off."""
+    shutil.copy(migrated, path)
+    forget_the_fetchers_tables(path)
+    return path
+
+
+def runs_after_ensuring(path: Path) -> int:
+    """Return how many runs there are in the file once it can be used."""
+    with using_database(f"sqlite:///{path}"):
+        ensure_database()
+        return Run.objects.count()
 
 
 def start(path: Path) -> subprocess.Popen[str]:
@@ -70,9 +98,9 @@ def known_tables(database: sqlite3.Connection) -> set[str]:
 
 
 class TestAMissingFile:
-    def test_is_created_and_migrated(self, path):
-        assert said(start(path)) == "0"
-        assert not lock(path).exists()
+    def test_is_created_and_migrated(self, migrated):
+        assert migrations(migrated)
+        assert not lock(migrated).exists()
 
     def test_is_created_once_by_processes_that_start_together(self, path):
         processes = [start(path) for _ in range(3)]
@@ -80,23 +108,20 @@ class TestAMissingFile:
 
     def test_that_is_empty_counts_as_missing(self, path):
         path.touch()
-        assert said(start(path)) == "0"
+        assert runs_after_ensuring(path) == 0
 
     def test_in_a_folder_that_is_missing_is_an_error(self, path):
-        assert "there is no folder" in said(start(path.parent / "none" / "db.sqlite3"))
+        with pytest.raises(CommandError, match="there is no folder"):
+            runs_after_ensuring(path.parent / "none" / "db.sqlite3")
 
 
 class TestAFileThatWasNotFinished:
-    def test_is_finished_where_the_lock_file_is_still_there(self, path):
-        said(start(path))
-        whole = migrations(path)
-        forget_the_fetchers_tables(path)
-        lock(path).touch()
-        assert said(start(path)) == "0"
-        assert migrations(path) == whole
-        assert not lock(path).exists()
+    def test_is_finished_where_the_lock_file_is_still_there(self, unfinished, migrated):
+        lock(unfinished).touch()
+        assert runs_after_ensuring(unfinished) == 0
+        assert migrations(unfinished) == migrations(migrated)
+        assert not lock(unfinished).exists()
 
-    def test_is_an_error_otherwise(self, path):
-        said(start(path))
-        forget_the_fetchers_tables(path)
-        assert said(start(path)).endswith("Run: python manage.py migrate")
+    def test_is_an_error_otherwise(self, unfinished):
+        with pytest.raises(CommandError, match=r"Run: python manage.py migrate$"):
+            runs_after_ensuring(unfinished)
