@@ -1,23 +1,35 @@
-"""Commands as processes whose standard streams are full, closed or broken."""
+"""Commands whose standard streams are full, closed or broken.
+
+Every command is called in this process. A few are processes under a shell: there the interpreter itself must also
+lose its streams without a word and keep the exit code.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from fetcher.models import Result, Run, RunState
 from jobs.models import Job
 from tests.rows import make_body, make_result, make_run
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import COMMAND, call, closed_pipe, environment, full_disk, start
 from tests.support.processes import ROOT
 
 ALLOW = ("--allow-network", "127.0.0.1/32")
 FULL = ">/dev/full"
 CLOSED = ">&-"
 REASONS = {FULL: "no space left on device", CLOSED: "it is closed"}
+OTHERS = (
+    "fetch_urls --help", "fetch_urls --plan http://a.example/", "runs list", "runs show latest --watch",
+    "runs cancel latest", "result http://a.example/", "export_run latest", "prune_runs --keep 0 --dry-run",
+    "cluster status", "cluster status --watch",
+)  # fmt: skip
+"""Commands that print and save nothing, or nothing that is lost."""
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -43,6 +55,19 @@ def shell(redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@contextlib.contextmanager
+def lost(redirection: str) -> Iterator[TextIO | None]:
+    """Give what standard output or standard error is under a redirection of the shell."""
+    with full_disk() if FULL in redirection else contextlib.nullcontext() as stream:
+        yield stream
+
+
+def call_lost(redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process with standard output lost."""
+    with lost(redirection) as stream:
+        return call(*arguments, stdout=stream)
+
+
 def assert_lost(found: subprocess.CompletedProcess[str], redirection: str) -> None:
     """Check for exit code 1 and one line that names standard output and the reason."""
     assert found.returncode == 1, found.stderr
@@ -50,32 +75,43 @@ def assert_lost(found: subprocess.CompletedProcess[str], redirection: str) -> No
     assert f"standard output cannot be written: {REASONS[redirection]}" in line
 
 
+def make_what_is_shown(command: str) -> None:
+    run = make_run(state=RunState.PENDING if "cancel" in command else RunState.COMPLETED)
+    make_result(run, "http://a.example/")
+
+
 @pytest.mark.parametrize("redirection", REASONS)
 class TestStandardOutput:
     @pytest.mark.parametrize("output", ["summary", "ndjson", "json"])
     def test_fetch_urls_saves_everything_when_output_is_lost(self, urls, redirection, output):
-        assert_lost(shell(redirection, "fetch_urls", *urls, *ALLOW, "--output", output), redirection)
+        assert_lost(call_lost(redirection, "fetch_urls", *urls, *ALLOW, "--output", output), redirection)
+        self.assert_saved(urls)
+
+    def test_fetch_urls_as_a_process_saves_everything(self, urls, redirection):
+        assert_lost(shell(redirection, "fetch_urls", *urls, *ALLOW, "--output", "ndjson"), redirection)
+        self.assert_saved(urls)
+
+    def assert_saved(self, urls):
         assert Run.objects.get().state == RunState.COMPLETED
         assert Result.objects.filter(status="succeeded").count() == len(urls)
 
-    @pytest.mark.parametrize(
-        "command",
-        ["fetch_urls --help", "fetch_urls --plan http://a.example/", "runs list", "runs show latest --watch",
-         "runs cancel latest", "result http://a.example/", "export_run latest", "prune_runs --keep 0 --dry-run",
-         "cluster status", "cluster status --watch"],
-    )  # fmt: skip
+    @pytest.mark.parametrize("command", OTHERS)
     def test_other_commands_exit_1_with_one_line(self, redirection, command):
-        run = make_run(state=RunState.PENDING if "cancel" in command else RunState.COMPLETED)
-        make_result(run, "http://a.example/")
+        make_what_is_shown(command)
+        assert_lost(call_lost(redirection, *command.split()), redirection)
+
+    @pytest.mark.parametrize("command", ["fetch_urls --help", "export_run latest", "cluster status --watch"])
+    def test_processes_exit_1_with_one_line(self, redirection, command):
+        make_what_is_shown(command)
         assert_lost(shell(redirection, *command.split()), redirection)
 
     def test_job_is_added_when_output_is_lost(self, redirection):
-        assert_lost(shell(redirection, "job", "add", "feeds", "http://a.example/"), redirection)
+        assert_lost(call_lost(redirection, "job", "add", "feeds", "http://a.example/"), redirection)
         assert Job.objects.filter(name="feeds").exists()
 
     def test_export_run_writes_the_bodies_when_output_is_lost(self, redirection, tmp_path):
         make_result(make_run(), "http://a.example/", body=make_body(b"text"), content_type="text/plain")
-        found = shell(redirection, "export_run", "latest", "--bodies", str(tmp_path / "bodies"))
+        found = call_lost(redirection, "export_run", "latest", "--bodies", str(tmp_path / "bodies"))
         assert found.returncode == 1
         assert f"standard output cannot be written: {REASONS[redirection]}" in found.stderr.splitlines()[-1]
         assert len(list((tmp_path / "bodies").iterdir())) == 2
@@ -84,7 +120,8 @@ class TestStandardOutput:
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
 class TestStandardError:
     def test_fetch_urls_exits_3_when_a_rejected_line_cannot_be_reported(self, urls, redirection):
-        found = shell(redirection, "fetch_urls", *urls, "bad line", *ALLOW)
+        with lost(redirection) as stream:
+            found = call("fetch_urls", *urls, "bad line", *ALLOW, stderr=stream)
         assert (found.returncode, found.stdout == "") == (3, False)
         assert Result.objects.filter(status="succeeded").count() == len(urls)
 
@@ -99,23 +136,21 @@ class TestStandardError:
 class TestBrokenPipe:
     @pytest.mark.parametrize("output", ["summary", "ndjson", "json"])
     def test_fetch_urls_ends_as_if_it_had_been_read(self, urls, output):
-        found = into_broken_pipe("fetch_urls", *urls, "bad line", *ALLOW, "--output", output)
+        with closed_pipe() as stream:
+            found = call("fetch_urls", *urls, "bad line", *ALLOW, "--output", output, stdout=stream)
         assert (found.returncode, len(found.stderr.splitlines())) == (3, 1)
         assert Result.objects.count() == len(urls)
 
     @pytest.mark.parametrize("command", ["cluster status --watch", "job add feeds http://a.example/"])
     def test_other_commands_end_quietly(self, command):
-        found = into_broken_pipe(*command.split())
+        with closed_pipe() as stream:
+            found = call(*command.split(), stdout=stream)
         assert (found.returncode, found.stderr) == (0, "")
 
-
-def into_broken_pipe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    read, write = os.pipe()
-    os.close(read)
-    try:
-        return subprocess.run(
-            [*COMMAND, *arguments], cwd=ROOT, env=environment({"PYTHONUNBUFFERED": None}), stdout=write,
-            stderr=subprocess.PIPE, text=True, timeout=60, check=False,
-        )  # fmt: skip
-    finally:
-        os.close(write)
+    def test_processes_end_quietly(self, urls):
+        usual = {"PYTHONUNBUFFERED": None}
+        for command in (("fetch_urls", *urls, *ALLOW, "--output", "ndjson"), ("cluster", "status", "--watch")):
+            with closed_pipe() as stream, start(*command, env=usual, stdout=stream) as process:
+                _, errors = process.communicate(timeout=60)
+            assert (process.returncode, errors) == (0, "")
+        assert Result.objects.count() == len(urls)
