@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from django.views.debug import get_default_exception_reporter_filter
 
 from fetcher.reporting import LocalReporter, SecretsFilter
 from tests.fetcher.debug_urls import SECRET
-from tests.support.processes import ROOT
+from tests.support.forking import fork_each
 
 ENVIRONMENT = {
     "FETCHER_HEADERS": f"Authorization: Bearer {SECRET}\nX-Team: {SECRET}",
@@ -153,32 +151,29 @@ def test_development_server_shows_no_secret_and_a_foreign_host_nothing(
             assert len(answer.content) < 300
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"FETCHER_HEADERS": f"Authorization Bearer {SECRET}"},
-        {"FETCHER_HEADERS": f"A b: {SECRET}"},
-        {"FETCHER_HEADERS": f"Authorization: {SECRET}\x7f"},
-        {"FETCHER_PROXY": f"ftp://me:{SECRET}@proxy.example"},
-        {"FETCHER_PROXY": f"http://me:{SECRET}@proxy.example:port"},
-        {"REDIS_URL": f"rediss:/{SECRET}"},
-        {"REDIS_URL": f"redis://:{SECRET}@127.0.0.1:port/0"},
-        {"DATABASE_URL": f"postgres://me:{SECRET}@127.0.0.1:port/name"},
-        {"DATABASE_URL": f"postgres://me:{SECRET}@127.0.0.1:1/name"},
-        {"DATABASE_URL": f"postgres://me:{SECRET}@127.0.0.1:1/name?sslmode=nonsense"},
-    ],
-)
-@pytest.mark.parametrize("command", [["runs", "list", "--traceback"], ["migrate", "--traceback"]])
-def test_command_that_fails_prints_no_secret(tmp_path: Path, wrong: dict[str, str], command: list[str]) -> None:
-    environment = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3", **ENVIRONMENT, **wrong}
-    found = subprocess.run(
-        [sys.executable, "manage.py", *command],
-        cwd=ROOT,
-        env={**environment, "DJANGO_SETTINGS_MODULE": "settings.dev"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert found.returncode != 0, "the environment is wrong, and the command must say so"
-    assert SECRET not in found.stdout + found.stderr
+WRONG = [
+    {"FETCHER_HEADERS": f"Authorization Bearer {SECRET}"},
+    {"FETCHER_HEADERS": f"A b: {SECRET}"},
+    {"FETCHER_HEADERS": f"Authorization: {SECRET}\x7f"},
+    {"FETCHER_PROXY": f"ftp://me:{SECRET}@proxy.example"},
+    {"FETCHER_PROXY": f"http://me:{SECRET}@proxy.example:port"},
+    {"REDIS_URL": f"rediss:/{SECRET}"},
+    {"REDIS_URL": f"redis://:{SECRET}@127.0.0.1:port/0"},
+    {"DATABASE_URL": f"postgres://me:{SECRET}@127.0.0.1:port/name"},
+    {"DATABASE_URL": f"postgres://me:{SECRET}@127.0.0.1:1/name"},
+    {"DATABASE_URL": f"postgres://me:{SECRET}@127.0.0.1:1/name?sslmode=nonsense"},
+]
+"""Environments with which every command fails."""
+
+
+@pytest.mark.parametrize("command", [["runs", "--traceback", "list"], ["migrate", "--traceback"]])
+def test_command_that_fails_prints_no_secret(tmp_path: Path, command: list[str]) -> None:
+    usual = {**os.environ, **ENVIRONMENT, "DJANGO_SETTINGS_MODULE": "settings.dev"}
+    cases = [
+        ({**usual, "DATABASE_URL": f"sqlite:///{tmp_path}/{number}.sqlite3", **wrong}, command)
+        for number, wrong in enumerate(WRONG)
+    ]
+    for wrong, found in zip(WRONG, fork_each("from manage import main\nmain()", cases), strict=True):
+        assert found.returncode == 1, f"{wrong} is wrong, and the command must say so"
+        assert found.stderr
+        assert SECRET not in found.stdout + found.stderr
