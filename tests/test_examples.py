@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,10 +22,14 @@ from pkgutil import iter_modules
 
 import pytest
 from django.core.management.base import BaseCommand
+from django.test import override_settings
+from pytest_django import DjangoDbBlocker
 
 from fetcher.demo.origin import Origin, ThreadedOrigin
 from fetcher.management import commands
 from jobs.management import commands as job_commands
+from tests.support.commands import call
+from tests.support.databases import using_database
 from tests.support.granian import running_project
 from tests.support.processes import ROOT, unavailable
 
@@ -71,6 +76,12 @@ def help_examples() -> list[tuple[str, str]]:
     return [(name, example) for name, example in found if not re.match("|".join(ELSEWHERE), example)]
 
 
+def only_in_help() -> list[tuple[str, str]]:
+    """Return the examples of --help that the README does not have as well."""
+    known = {example.removeprefix("python ") for example in readme_examples()}
+    return [(name, example) for name, example in help_examples() if example not in known]
+
+
 @dataclass
 class Reader:
     """Somebody who types the examples, one after the other, in one folder."""
@@ -91,18 +102,19 @@ class Reader:
         return re.sub(r"(?<!python )\bmanage\.py ", "python manage.py ", text)
 
     def interrupt(self) -> None:
-        """Begin a run and stop it before it has a result."""
-        seen = len(self.origin.log)
-        command = [sys.executable, "manage.py", "fetch_urls", self.origin.url("/slow/1?ms=1000"), "--progress", "none"]
-        with subprocess.Popen(
-            command, cwd=self.directory, env=environment(self.directory), stderr=subprocess.PIPE, text=True
-        ) as process:
-            while len(self.origin.log) == seen and process.poll() is None:
-                time.sleep(0.02)
-            for _ in range(2):
-                process.send_signal(signal.SIGINT)
-                line = process.stderr.readline()
-        self.interrupted = line.split()[-1]
+        """Begin a run in this process, on the reader's database, and stop it before it has a result."""
+        url = self.origin.url("/slow/1?ms=1000")
+        with using_database(database_url(self.directory)), override_settings(FETCHER_GRACE=0.1):
+            threading.Thread(target=self._stop_what_asks, args=[len(self.origin.log)]).start()
+            stopped = call("fetch_urls", url, "--allow-network", "127.0.0.0/8", "--progress", "none")
+        assert stopped.returncode == 130, stopped.stderr
+        self.interrupted = stopped.stderr.split()[-1]
+
+    def _stop_what_asks(self, seen: int) -> None:
+        end = time.monotonic() + 20
+        while len(self.origin.log) == seen and time.monotonic() < end:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _url(self, url: str) -> str:
         return self.urls.setdefault(url, self.origin.url(f"/ok/{len(self.urls)}"))
@@ -124,13 +136,17 @@ class Reader:
         assert "Traceback" not in done.stderr
 
 
+def database_url(directory: Path) -> str:
+    return f"sqlite:///{directory}/db.sqlite3"
+
+
 def environment(directory: Path) -> dict[str, str]:
     """Return the environment of a shell in which the README's set-up was done."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DJANGO_SETTINGS_MODULE": "settings.dev",
-        "DATABASE_URL": f"sqlite:///{directory}/db.sqlite3",
+        "DATABASE_URL": database_url(directory),
         "MEDIA_ROOT": str(directory / "media"),
         "FETCHER_ALLOWED_NETWORKS": "127.0.0.0/8",
         "API_TOKEN": "Bearer secret",
@@ -162,17 +178,17 @@ def running_cluster(directory: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def reader(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Reader]:
     directory = tmp_path_factory.mktemp("reader")
     (directory / "manage.py").symlink_to(ROOT / "manage.py")
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, env=environment(directory), check=True
     )
-    url = f"sqlite:///{directory}/db.sqlite3"
     with (
         ThreadedOrigin(listeners=3) as origin,
-        running_project(directory, url) as server,
+        running_project(directory, database_url(directory)) as server,
         running_cluster(directory),
+        django_db_blocker.unblock(),  # for interrupt()
     ):
         reader = Reader(directory, origin, server)
         for name, text in FILES.items():
@@ -200,10 +216,13 @@ def test_the_readme(run_example: Callable[[str], None], example: str) -> None:
     run_example(example)
 
 
-@pytest.mark.parametrize(("command", "example"), help_examples())
+@pytest.mark.parametrize(("command", "example"), only_in_help())
 def test_the_help_of_each_command(run_example: Callable[[str], None], command: str, example: str) -> None:
-    assert f"manage.py {command}" in example
     run_example(example)
+
+
+def test_examples_in_the_help_of_a_command_call_it() -> None:
+    assert [example for command, example in help_examples() if f"manage.py {command}" not in example] == []
 
 
 def test_each_option_and_each_source_of_fetch_urls_has_an_example() -> None:
