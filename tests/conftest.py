@@ -9,8 +9,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+from django.test import TransactionTestCase
 
 from fetcher.demo.origin import Origin, ThreadedOrigin
+from tests.support.emptying import empty_database
 from tests.support.granian import PackageMissing, running_httpbin, running_project
 from tests.support.nginx import Nginx, NginxMissing, running_nginx
 from tests.support.processes import unavailable
@@ -23,6 +25,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("trawl")
 
+TransactionTestCase._fixture_teardown = empty_database  # type: ignore[method-assign]
+
 # They start processes, again and again. Begun first, they do not keep one core waiting for another at the end.
 _SLOW = (
     "tests/test_examples.py",
@@ -31,6 +35,7 @@ _SLOW = (
     "tests/fetcher/api/test_streaming.py",
     "tests/fetcher/management/test_fetch_urls.py",
     "tests/fetcher/management/test_pauses.py",
+    "tests/fetcher/management/test_streams.py",
     "tests/fetcher/management/commands/test_serve.py",
 )
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
