@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class Input(msgspec.Struct, omit_defaults=True):
     """One input: ``kind`` is arguments (then ``urls`` are they), file or stdin; ``name`` is what messages call it.
 
     A file's ``path`` is absolute; ``size`` (bytes) and ``modified`` (nanoseconds since the epoch) tell whether it is
-    still the same, and are None for what is no regular file, such as a named pipe.
+    still the same, and are None for what is no regular file, such as a named pipe. ``in_bytes`` says that each
+    character of the texts stands for one byte.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Input(msgspec.Struct, omit_defaults=True):
     path: str = ""
     size: int | None = None
     modified: int | None = None
+    in_bytes: bool = False
 
     @classmethod
     def arguments(cls, urls: Sequence[str]) -> Input:
@@ -48,6 +50,23 @@ class Input(msgspec.Struct, omit_defaults=True):
         if path == "-":
             return cls("stdin", "stdin", format)
         return cls("file", path, format, [], os.path.abspath(path), *(_state_of(path) or (None, None)))  # noqa: PTH100
+
+    @classmethod
+    def load(cls, dumped: Any) -> Input:
+        """Return the input of which ``dump`` made this."""
+        loaded = msgspec.convert(dumped, cls)
+        return loaded._with_texts(_characters, in_bytes=False) if loaded.in_bytes else loaded
+
+    def dump(self) -> dict[str, Any]:
+        """Return JSON values. What is not UTF-8 is kept in bytes: JSON of PostgreSQL's refuses lone surrogates."""
+        texts = "".join((self.name, self.path, *self.urls))
+        is_utf8 = texts.isascii() or not any("\ud800" <= character <= "\udfff" for character in texts)
+        dumped: dict[str, Any] = msgspec.to_builtins(self if is_utf8 else self._with_texts(_bytes, in_bytes=True))
+        return dumped
+
+    def _with_texts(self, change: Callable[[str], str], *, in_bytes: bool) -> Input:
+        name, path, urls = change(self.name), change(self.path), [change(url) for url in self.urls]
+        return msgspec.structs.replace(self, name=name, path=path, urls=urls, in_bytes=in_bytes)
 
     def open(self) -> Iterator[Entry]:
         """Return the entries. Raises SourceError."""
@@ -92,7 +111,7 @@ class Inputs:
         """Return what is left of a run's inputs. Raises SourceError for what cannot be read again."""
         if not dumped:
             raise SourceError("it cannot be read a second time")
-        inputs = [msgspec.convert(item, Input) for item in dumped]
+        inputs = [Input.load(item) for item in dumped]
         begun, passed = (offset or {}).get("input", 0), (offset or {}).get("entries", 0)
         for source in inputs[begun:]:
             source.check_unchanged()
@@ -118,8 +137,7 @@ class Inputs:
 
     def dump(self) -> list[dict[str, Any]]:
         """Return what ``again`` takes, as JSON values."""
-        dumped: list[dict[str, Any]] = msgspec.to_builtins(list(self._inputs))
-        return dumped
+        return [source.dump() for source in self._inputs]
 
     def offset(self, read: int) -> dict[str, int]:
         """Return where the entry number ``read`` of the run, from 1, stands: its input, and its number in that."""
@@ -130,6 +148,14 @@ class Inputs:
 def _close_at_exit(stack: contextlib.ExitStack, source: Iterator[Entry]) -> None:
     if isinstance(source, Generator):
         stack.callback(source.close)
+
+
+def _bytes(text: str) -> str:
+    return os.fsencode(text).decode("latin-1")
+
+
+def _characters(text: str) -> str:
+    return os.fsdecode(text.encode("latin-1"))
 
 
 def _state_of(path: str) -> tuple[int, int] | None:

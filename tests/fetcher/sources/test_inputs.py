@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -71,6 +72,15 @@ class TestReadingAgain:
         (tmp_path / "list.txt").write_text(json.dumps({"url": url(1), "label": "x"}))
         dumped = Inputs([Input.file(str(tmp_path / "list.txt"), "jsonl")]).dump()
         assert [entry.target.label for entry in Inputs.again(dumped, None, 0)] == ["x"]
+
+    def test_what_is_not_utf8_is_kept_in_bytes_for_a_database_refuses_it(self, tmp_path):
+        path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")
+        Path(path).write_text(url(1))
+        given = [Input.file(path), Input.arguments([os.fsdecode(b"http://a.example/\xff"), "http://b.example/\u00e9"])]
+        dumped = Inputs(given).dump()
+        json.dumps(dumped, ensure_ascii=False).encode()
+        assert [Input.load(item) for item in dumped] == given
+        assert [entry.source for entry in Inputs.again(dumped, None, 0)][0] == path
 
     @pytest.mark.parametrize(
         ("kind", "reason"),
