@@ -168,6 +168,7 @@ class Driver:
                 already, busy = busy, time.thread_time()
                 if busy - already > _GREEDY_SECONDS:
                     self._hold(descriptor)
+                    until = before  # one is enough for a turn: what is in line has its share too
             before = after
             if after > until:
                 self._backlog.update(events[served:])
