@@ -18,8 +18,9 @@ from tests.support.processes import ROOT
 DOUBLING = "|".join(["[@,@]"] * 26)
 IN_PYTHON = "|".join(["[@[],@[]][]"] * 30)
 """Doubles a list at each step; Python is asked for each."""
-IN_C = f"[({DOUBLING}),({DOUBLING})] | [0] == [1]"
-"""Compares two values of 2 to the power 26 leaves, in one call of C."""
+DOUBLING_FOR_HOURS = "|".join(["[@,@]"] * 40)
+IN_C = f"[({DOUBLING_FOR_HOURS}),({DOUBLING_FOR_HOURS})] | [0] == [1]"
+"""Compares two values of 2 to the power 40 leaves, in one call of C. 2 to the power 26 take about a second."""
 MEMORY = "|".join(["join('',[@,@])"] * 40)
 LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 

@@ -76,6 +76,11 @@ class Driver:
         """The transfers that are not over."""
         return list(self._running.values())
 
+    @property
+    def is_kicked(self) -> bool:
+        """Whether the driver acts by itself at the loop's next turn, and asks then what is ready."""
+        return self._kicked is not None
+
     def start(self, transfer: Transfer) -> None:
         """Begin a transfer."""
         self.now = self._loop.time()
@@ -137,19 +142,24 @@ class Driver:
         self._watch.close()
 
     def act(self, events: Events) -> None:
-        """Tell libcurl of sockets and what they are ready for, and transfers of what came of it."""
-        self._serve(events)
+        """Tell libcurl of sockets and what they are ready for, and transfers of what came of it.
+
+        Sockets wait where the driver acts by itself at the next turn: it may already have acted in this one.
+        """
+        if self.is_kicked:
+            self._backlog.update(events)
+            return
+        self._serve(events, time.monotonic() + _TURN_SECONDS)
         self._tell()
 
-    def _serve(self, events: Events) -> None:
-        """Serve sockets for one turn. What is left then comes first in the next one."""
+    def _serve(self, events: Events, until: float) -> None:
+        """Serve sockets until a time. What is left then comes first in the next turn."""
         if self._backlog:
             self._backlog.update(events)
             events = list(self._backlog.items())
             self._backlog.clear()
         self.now = self._loop.time()
         before, busy = time.monotonic(), time.thread_time()
-        until = before + _TURN_SECONDS
         for served, (descriptor, mask) in enumerate(events, 1):
             self._heard[descriptor] = self.now
             self._multi.socket_action(descriptor, mask)
@@ -158,6 +168,7 @@ class Driver:
                 already, busy = busy, time.thread_time()
                 if busy - already > _GREEDY_SECONDS:
                     self._hold(descriptor)
+                    until = before  # one is enough for a turn: what is in line has its share too
             before = after
             if after > until:
                 self._backlog.update(events[served:])
@@ -175,8 +186,8 @@ class Driver:
             if transfer.curl.getinfo(pycurl.ACTIVESOCKET) == descriptor and transfer.hold():
                 self.resume(transfer)
 
-    def _resume_some(self) -> None:
-        until = time.monotonic() + _TURN_SECONDS
+    def _resume_some(self, until: float) -> None:
+        """Resume at least one transfer, and more until a time."""
         for _ in range(len(self._line)):
             transfer = self._line.popleft()
             if transfer.curl not in self._running:
@@ -222,7 +233,7 @@ class Driver:
             self._arm(self._due)
             return
         self._due = None
-        self._time_out()
+        self._kick()  # not at once: the driver may already have acted in this turn
 
     def _kick(self) -> None:
         """Act at the loop's next turn: once for all requests that begin in this one."""
@@ -231,10 +242,11 @@ class Driver:
 
     def _time_out(self) -> None:
         self._kicked = None
-        self._serve(self._watch.poll())  # before libcurl takes kept connections for what it begins now
+        until = time.monotonic() + _TURN_SECONDS
+        self._serve(self._watch.poll(), until)  # before libcurl takes kept connections for what it begins now
         self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if self._line:
-            self._resume_some()
+            self._resume_some(until)
         self._tell()
 
     def _tell(self) -> None:

@@ -25,6 +25,8 @@ _OURS = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _SILENT = (b"Accept", b"User-Agent", b"Expect", b"Content-Type")
 """What libcurl would add by itself."""
 _SUPPRESS_CONNECT_HEADERS = 265  # pycurl does not name it (curl.h: CURLOPTTYPE_LONG + 265)
+_READ_BYTES = 16 * 2**10
+"""One read of libcurl's. It makes up to ten in one call, and parsing 1 MiB of a chunk's extension takes it 10 ms."""
 
 Judge = Callable[[str, int], str | None]
 """From an address and a port to the reason why it must not be connected to."""
@@ -70,7 +72,7 @@ def common_options(options: ConnectionOptions) -> Options:
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.PIPEWAIT, 1 if options.http2 else 0),
         (pycurl.MAXAGE_CONN, 30),
-        (pycurl.BUFFERSIZE, 100 * 2**10),  # bytes, once for all transfers
+        (pycurl.BUFFERSIZE, _READ_BYTES),
     ]
     if options.client_cert:
         common.append((pycurl.SSLCERT, options.client_cert))

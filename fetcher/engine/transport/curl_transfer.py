@@ -138,7 +138,7 @@ class CurlTransfer:
             with contextlib.suppress(pycurl.error):  # as above
                 self.curl.pause(pycurl.PAUSE_CONT)
 
-    def stop(self, failure: Exception) -> None:
+    def stop(self, failure: Exception | None) -> None:
         """End the transfer now."""
         if not self.over:
             self._driver.cancel(self)
@@ -159,6 +159,8 @@ class CurlTransfer:
             return when
         if self._sent < len(self.order.body) and self.head is None:
             self.stop(httpx.WriteTimeout("the request could not be sent"))
+        elif self.head is not None and self._received == self.head.length:  # only more of the request could be sent
+            self.stop(None)
         else:
             self.stop(httpx.ReadTimeout("no bytes came"))
         return None

@@ -82,7 +82,7 @@ class EpollWatch:
         self._epoll.close()
 
     def _ready(self) -> None:
-        if events := self.poll():
+        if not self._driver.is_kicked and (events := self.poll()):
             self._driver.act(events)
 
 

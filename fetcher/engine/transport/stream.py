@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import httpcore
 import httpx
 
 _PIECE_BYTES = 64 * 1024
+_INTERIM = rb"(?:HTTP/1\.\d 1\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n)*"
+_ANSWER = re.compile(_INTERIM + rb"(HTTP/1\.\d [3-9])?")
+"""What comes while a request is being sent; the group is an answer that does not want the rest of it."""
 _T = TypeVar("_T")
 
 
@@ -31,11 +36,13 @@ class Stream(httpcore.AsyncNetworkStream):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._wait: asyncio.Timeout | None = None
         self._closed = False
+        self._ahead = b""
+        self._is_watched = False
 
     @property
     def is_quiet(self) -> bool:
         """Whether the connection is open and no byte waits to be read, as reuse demands."""
-        if self._closed or self._incoming.pending or (self._tls is not None and self._tls.pending()):
+        if self._closed or self._ahead or self._incoming.pending or (self._tls is not None and self._tls.pending()):
             return False
         try:
             self._sock.recv(1, socket.MSG_PEEK)
@@ -57,6 +64,10 @@ class Stream(httpcore.AsyncNetworkStream):
         an ssl.SSLEOFError: the peer's end may have been forged (RFC 8446, section 6.1).
         """
         self._refuse_if_closed()
+        if self._ahead:
+            data, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
+            self.received += len(data)
+            return data
         tls = self._tls
         work = self._receive(max_bytes) if tls is None else self._over_tls(tls.read, max_bytes)
         data = await self._bounded(work, timeout, httpx.ReadTimeout)
@@ -66,18 +77,31 @@ class Stream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
         """Send ``buffer``; the bound is on each 64 KiB. Raises httpx.WriteTimeout and httpcore.WriteError.
 
-        httpcore takes a WriteError for a peer that may have answered early and looks for that answer.
+        httpcore takes a WriteError for a peer that may have answered early and looks for that answer. So it is one
+        where an answer of 300 or more comes while more than a piece is being sent (libcurl stops sending then too), and
+        where the peer takes no more after any other.
         """
         self._refuse_if_closed()
         try:
-            for start in range(0, len(buffer), _PIECE_BYTES):
-                piece = buffer[start : start + _PIECE_BYTES]
-                work = self._send(piece) if self._tls is None else self._over_tls(self._tls.write, piece)
-                await self._bounded(work, timeout, httpx.WriteTimeout)
-                if len(piece) == _PIECE_BYTES:  # let the loop turn, however fast the peer takes them
-                    await asyncio.sleep(0)
+            with self._looking_ahead() if len(buffer) > _PIECE_BYTES else contextlib.nullcontext():
+                await self._write_pieces(buffer, timeout)
         except OSError as exc:
             raise httpcore.WriteError from exc
+        except httpx.WriteTimeout as exc:
+            if self._ahead[_answer(self._ahead).end() :] or self._is_refused:
+                raise httpcore.WriteError from exc
+            raise
+
+    async def _write_pieces(self, buffer: bytes, timeout: float | None) -> None:  # noqa: ASYNC109
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            piece = buffer[start : start + _PIECE_BYTES]
+            work = self._send(piece) if self._tls is None else self._over_tls(self._tls.write, piece)
+            await self._bounded(work, timeout, httpx.WriteTimeout)
+            if len(piece) == _PIECE_BYTES:  # let the loop turn, however fast the peer takes them
+                await asyncio.sleep(0)
+                self._refuse_if_closed()
+            if self._is_refused:
+                raise httpcore.WriteError
 
     async def aclose(self) -> None:
         """Drop the connection now."""
@@ -87,7 +111,7 @@ class Stream(httpcore.AsyncNetworkStream):
         """Drop the connection now, whatever is still to be sent or read."""
         self._closed = True
         if self._wait is None:
-            self._sock.close()
+            self._drop()
         else:  # a socket that the loop watches must not be closed: wake the task that waits, and it closes
             self._wait.reschedule(self._loop.time())
 
@@ -113,7 +137,46 @@ class Stream(httpcore.AsyncNetworkStream):
         finally:
             self._wait = None
             if self._closed:
-                self._sock.close()
+                self._drop()
+
+    @property
+    def _is_refused(self) -> bool:
+        return _answer(self._ahead)[1] is not None
+
+    @contextlib.contextmanager
+    def _looking_ahead(self) -> Iterator[None]:
+        """Read what comes meanwhile, as far as there is room; a refusal wakes the task that sends."""
+        self._loop.add_reader(self._sock, self._look_ahead)
+        self._is_watched = True
+        try:
+            yield
+        finally:
+            self._unwatch()
+
+    def _look_ahead(self) -> None:
+        try:
+            data = self._sock.recv(_PIECE_BYTES)
+            if self._tls is not None and data:
+                self._incoming.write(data)
+                data = self._tls.read(_PIECE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except OSError:  # whoever sends, or reads afterwards, gets it or the end
+            data = b""
+        self._ahead += data
+        if not data or len(self._ahead) >= _PIECE_BYTES or self._is_refused:
+            self._unwatch()
+        if self._is_refused and self._wait is not None:
+            self._wait.reschedule(self._loop.time())
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self._sock)
+
+    def _drop(self) -> None:
+        self._unwatch()
+        self._sock.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -145,3 +208,9 @@ class Stream(httpcore.AsyncNetworkStream):
     async def _flush(self) -> None:
         if data := self._outgoing.read():
             await self._send(data)
+
+
+def _answer(data: bytes) -> re.Match[bytes]:
+    found = _ANSWER.match(data)
+    assert found is not None  # it matches nothing at all too
+    return found
