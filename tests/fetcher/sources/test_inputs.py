@@ -80,7 +80,7 @@ class TestReadingAgain:
         dumped = Inputs(given).dump()
         json.dumps(dumped, ensure_ascii=False).encode()
         assert [Input.load(item) for item in dumped] == given
-        assert [entry.source for entry in Inputs.again(dumped, None, 0)][0] == path
+        assert next(iter(Inputs.again(dumped, None, 0))).source == path
 
     @pytest.mark.parametrize(
         ("kind", "reason"),
