@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -39,6 +40,11 @@ _SLOW = (
     "tests/fetcher/management/commands/test_serve.py",
 )
 _DATABASE_FIXTURES = {"db", "transactional_db", "django_db_setup"}
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start: they inherit that it is ignored, as under nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
