@@ -111,7 +111,7 @@ def hint(result: ResultDetail) -> str | None:
     if result.error_kind == ErrorKind.TIMEOUT:
         named = re.search(r"\((--[a-z-]+)\)", result.error_detail or "")
         option = named[1] if named else "--connect-timeout, --read-timeout, --deadline or --total-deadline"
-        return f"Allow more time: {option} SECONDS."
+        return f"Allow more time: {option} TIME, such as 2m."
     if result.error_kind == ErrorKind.HTTP_STATUS:
         return _status_hint(result.http_status or 0)
     return _HINTS.get(ErrorKind(result.error_kind))
@@ -121,7 +121,7 @@ def _status_hint(status: int) -> str:
     if status in (401, 403, 407):
         return "The server wants credentials, or other ones: --header 'Authorization: env:NAME'."
     if status == 429:
-        return "The server asks for patience: --host-delay S, --per-host 1, or --max-attempts N."
+        return "The server asks for patience: --host-delay 1s, --per-host 1, or --max-attempts N."
     if status >= 500:
         return "The server failed: try again later, or more often: --max-attempts N."
     return "The server refused this request; its answer is below."

@@ -35,10 +35,10 @@ examples:
   manage.py fetch_urls https://example.org/ https://example.com/feed.xml
   manage.py fetch_urls --file urls.txt --label nightly --concurrency 200
   printf 'https://example.org/\\n' | manage.py fetch_urls - --output ndjson | jq .status
-  manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 0.5 --max-attempts 6
+  manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 500ms --max-attempts 6
   manage.py fetch_urls --file items.csv --file feeds.opml --format auto --plan
   manage.py fetch_urls --file sitemap.xml --format sitemap --user-agent 'me/1 (me@example.org)' --max-redirects 3
-  manage.py fetch_urls --file urls.txt --connect-timeout 5 --read-timeout 10 --deadline 30 --total-deadline 120
+  manage.py fetch_urls --file urls.txt --connect-timeout 5s --read-timeout 10s --deadline 30s --total-deadline 2m
   manage.py fetch_urls --file items.jsonl --method PUT --max-body 512KiB --output json --progress none --exit-zero
   manage.py fetch_urls --file urls.txt --host-failures 5 --allow-network 10.0.0.0/8
   manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' https://api.example.org/search

@@ -68,8 +68,8 @@ class TestHint:
         ("kind", "text", "option"),
         [
             ("blocked_address", "", "--allow-network"),
-            ("timeout", "no bytes for 30 s (--read-timeout)", "--read-timeout SECONDS"),
-            ("timeout", "took long (--deadline)", "--deadline SECONDS"),
+            ("timeout", "no bytes for 30 s (--read-timeout)", "--read-timeout TIME, such as 2m"),
+            ("timeout", "took long (--deadline)", "--deadline TIME, such as 2m"),
             ("timeout", "", "--total-deadline"),
             ("too_large", "", "--max-body"),
             ("too_many_redirects", "", "--max-redirects"),

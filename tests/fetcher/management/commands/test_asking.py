@@ -158,7 +158,7 @@ class TestResult:
         assert newest["attempt_log"] == []
 
     def test_has_a_hint(self, run):
-        assert "--read-timeout SECONDS" in call("result", "https://example.com/b").stdout
+        assert "--read-timeout TIME, such as 2m" in call("result", "https://example.com/b").stdout
 
 
 class TestExport:
