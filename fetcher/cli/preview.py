@@ -17,7 +17,7 @@ from fetcher.cli.execution import SOME_FAILED, Rejections, clear_errors
 from fetcher.cli.progress import Reporter
 from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.cli.summary import print_parts
-from fetcher.cli.text import count, duration, size
+from fetcher.cli.text import count, duration, printable, size
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
 from fetcher.preview import HostPreview, Preview, preview
@@ -120,7 +120,7 @@ def _hosts(busiest: list[HostPreview]) -> Table:
         known = f"{count(host.conditional)} conditional" if host.conditional else ""
         least = f"at least {duration(host.at_least)}" if host.at_least else ""
         expected = least if host.estimate is None else f"about {duration(host.estimate)}"
-        table.add_row("", host.host, count(host.targets, "target"), known, expected)
+        table.add_row("", printable(host.host), count(host.targets, "target"), known, expected)
     return table
 
 
@@ -144,5 +144,5 @@ def _times(found: Preview, config: FetchConfig) -> Table:
 def _grid(*justify: Any, indent: bool = True) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for side in ("left", *justify) if indent else justify:
-        table.add_column(justify=side)
+        table.add_column(justify=side, overflow="fold")
     return table

@@ -69,6 +69,8 @@ def print_story(stream: TextIO, result: ResultDetail, run: RunItem) -> None:
 
 
 def _titled(title: str, table: Table) -> RenderableType:
+    for column in table.columns:
+        column.overflow = "fold"  # an ellipsis would hide the end of a URL
     return Group(title, table)
 
 
@@ -136,7 +138,7 @@ def _attempts(result: ResultDetail) -> Table:
             f"{attempt.number}.",
             f"{attempt.started_at[11:23]} UTC",
             f"{duration(attempt.elapsed_ms / 1000)}",
-            attempt.address or "not connected",
+            printable(attempt.address or "not connected"),
             Text(_happened(attempt) + wait),
         )
     return table
@@ -145,7 +147,7 @@ def _attempts(result: ResultDetail) -> Table:
 def _happened(attempt: AttemptItem) -> str:
     facts = []
     if attempt.http_status is not None:
-        facts.append(f"answered {attempt.http_status} over {attempt.http_version or 'HTTP'}")
+        facts.append(f"answered {attempt.http_status} over {printable(attempt.http_version or 'HTTP')}")
     if attempt.error_kind is not None and (attempt.error_kind != ErrorKind.HTTP_STATUS or not facts):
         facts.append(attempt.error_kind)
     text = ", ".join(facts) or "no answer"

@@ -30,8 +30,8 @@ def test_the_list_has_a_line_for_each_run():
     out = io.StringIO()
     print_runs(out, [item(run)])
     head, line = out.getvalue().splitlines()
-    assert head.split()[:3] == ["run", "state", "label"]
-    assert line.split() == f"{run.pk} completed nightly [2J 1 1 0 0 0 0 2026-03-01 12:00 1 min 30 s".split()
+    assert head.split()[:3] == ["run", "label", "state"]
+    assert line.split() == f"{run.pk} nightly [2J completed 1 1 0 0 0 0 2026-03-01 12:00 1 min 30 s".split()
 
 
 class TestShow:
