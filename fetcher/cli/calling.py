@@ -89,6 +89,30 @@ def add_output_options(parser: CommandParser) -> None:
         help="auto: a bar on a terminal, a line every few seconds elsewhere (default: auto)",
     )
     group.add_argument("--exit-zero", action="store_true", help="exit 0 although some URLs failed")
+    add_quiet_option(group)
+
+
+_QUIET = (
+    "for crontabs, the same as -v 0: print nothing when all is well. What fails is told on standard error; JSON that "
+    "--output asks for is printed, and exit codes stay"
+)
+
+
+def add_quiet_option(group: argparse._ActionsContainer, text: str = _QUIET) -> None:
+    """Add ``--quiet``, which ``is_quiet`` reads."""
+    group.add_argument(
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=0,
+        default=argparse.SUPPRESS,
+        help=text,
+    )
+
+
+def is_quiet(options: dict[str, Any]) -> bool:
+    """Whether a command prints nothing when all is well."""
+    return options.get("verbosity") == 0
 
 
 def whole_number(least: int, most: int) -> Any:

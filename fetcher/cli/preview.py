@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,28 +19,31 @@ from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.cli.summary import print_parts
 from fetcher.cli.text import count, duration, printable, size
 from fetcher.engine.config import FetchConfig
-from fetcher.options import RunOptions
-from fetcher.preview import HostPreview, Preview, preview
+from fetcher.preview import HostPreview, Preview
 from fetcher.sources import Entry, SourceError
+
+Rejected = Callable[[Entry], None]
 
 
 def show_plan(
-    entries: Iterable[Entry],
+    find: Callable[[Rejected], Preview],
     config: FetchConfig,
-    options: RunOptions,
     *,
     stdout: OutputWrapper,
     stderr: OutputWrapper,
     output: str = "summary",
     exit_zero: bool = False,
 ) -> None:
-    """Print what a run would do. Raises SystemExit (3: lines are rejected; 130) and CommandError (1)."""
+    """Print what a run would do; ``find`` gets what hears of rejected lines, and returns it.
+
+    Raises SystemExit (3: lines are rejected; 130) and CommandError (1).
+    """
     out = raw_stream(stdout)
     use_utf8(out)
     reporter = Reporter("none", raw_stream(stderr))
     with clear_errors():
         try:
-            found = preview(entries, config, options, rejected=Rejections(reporter, kept=False))
+            found = find(Rejections(reporter, kept=False))
         except SourceError as exc:
             raise CommandError(str(exc)) from None
         except KeyboardInterrupt:

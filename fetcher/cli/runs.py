@@ -18,7 +18,7 @@ from rich.text import Text
 from fetcher.cli.console import console_for
 from fetcher.cli.summary import print_parts, print_summary
 from fetcher.cli.tables import Column, Listing
-from fetcher.cli.text import count, duration, printable
+from fetcher.cli.text import count, duration, printable, shortened
 from fetcher.engine.config import FetchConfig
 from fetcher.models import PLACES, RejectedLine, Result, ResultStatus, RunState, Shard
 from fetcher.models.clock import database_now
@@ -36,7 +36,7 @@ _REJECTED_SHOWN = 20
 _COLOURS = {"completed": "green", "running": "cyan", "interrupted": "yellow", "cancelled": "yellow", "failed": "red"}
 _COLUMNS = (
     Column("run", right=True),
-    Column("label", folds=True),
+    Column("label or source", folds=True),
     Column("state", gives_way=1),
     Column("targets", gives_way=5, right=True),
     Column("succeeded", gives_way=6, right=True),
@@ -58,7 +58,7 @@ def _row(run: RunItem) -> tuple[str | Text, ...]:
     counts = (run.total, run.succeeded, run.not_modified, run.failed, run.skipped, run.pending)
     return (
         str(run.id),
-        run.label or "",
+        run.label or Text(shortened(printable(run.source or ""), 40), "dim"),
         Text(run.state, _COLOURS.get(run.state, "")),
         *map(count, counts),
         (run.started_at or run.created_at)[:16].replace("T", " "),

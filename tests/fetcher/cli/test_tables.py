@@ -43,7 +43,7 @@ def test_number_and_name_come_first_and_are_whole_at_every_width(columns, rows, 
 
 def test_runs_at_80_columns_leave_out_what_matters_least():
     assert drawn(RUN_COLUMNS, RUNS, 80) == [
-        " run  label                       state        failed  pending  when",
+        " run  label or source             state        failed  pending  when",
         "1042  nightly-of-the-news-europe  interrupted   1,200      589  2026-11-28 07:00",
         "   9                              completed         0        0  2026-11-01 07:00",
         "The terminal is too narrow for: targets, succeeded, not modified, skipped, took",
@@ -52,7 +52,19 @@ def test_runs_at_80_columns_leave_out_what_matters_least():
 
 def test_runs_at_120_columns_leave_out_what_is_0_everywhere():
     lines = drawn(RUN_COLUMNS, RUNS, 120)
-    assert lines[0].split() == ["run", "label", "state", "targets", "succeeded", "failed", "pending", "when", "took"]
+    assert lines[0].split() == [
+        "run",
+        "label",
+        "or",
+        "source",
+        "state",
+        "targets",
+        "succeeded",
+        "failed",
+        "pending",
+        "when",
+        "took",
+    ]
     assert lines[-1] == "The terminal is too narrow for: not modified, skipped"
 
 
