@@ -7,14 +7,20 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from typing import Any, ClassVar, TextIO, cast
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError
 
 from fetcher.cli.streams import guarded, lost_output_is_an_error, raw_stream
 
 
+class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps line breaks, and names Django's own options last in the usage line."""
+
+
 class TrawlCommand(BaseCommand):
     """A command whose help ends with ``epilog`` (examples, exit codes), its line breaks kept.
+
+    Its own options come first, those of every Django command last, in a group of their own.
 
     ``usage`` is said before a usage error instead of all options, where these are many.
 
@@ -54,9 +60,10 @@ class TrawlCommand(BaseCommand):
             return super().execute(*args, **options)
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Add the epilog."""
+        """Add the epilog, and put Django's options at the end."""
         parser = super().create_parser(prog_name, subcommand, epilog=self.epilog, **kwargs)
-        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.formatter_class = _HelpFormatter
+        _move_djangos_options_last(parser)
         if self.usage:
             parser.usage = f"%(prog)s {self.usage}"
         return parser
@@ -68,3 +75,11 @@ class TrawlCommand(BaseCommand):
         """
         with contextlib.suppress(DatabaseError):
             super().check(*args, **kwargs)
+
+
+def _move_djangos_options_last(parser: CommandParser) -> None:
+    # argparse cannot move an option: the groups are what its help is made of, and nothing else is.
+    listed = parser._optionals._group_actions
+    last = parser.add_argument_group("options of every Django command")._group_actions
+    last += [action for action in listed if DjangoHelpFormatter.show_last.intersection(action.option_strings)]
+    listed[:] = [action for action in listed if action not in last]
