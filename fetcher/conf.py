@@ -242,6 +242,16 @@ def read_value(name: str, value: Any) -> Any:
     return value
 
 
+def setting_names() -> frozenset[str]:
+    """Return the names of all settings."""
+    names = {
+        f"{_PREFIX}{field.name.upper()}"
+        for kind in (FetchConfig, Settings, ConnectionOptions)
+        for field in fields(kind)
+    }
+    return frozenset(names | {f"{CEILING_PREFIX}{field.name.upper()}" for field in fields(Ceilings)})
+
+
 def _from_settings(cls: type[T], prefix: str = _PREFIX) -> dict[str, Any]:
     found = {}
     try:

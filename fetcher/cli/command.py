@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from argparse import RawDescriptionHelpFormatter
-from typing import Any, ClassVar, TextIO, cast
+from argparse import RawDescriptionHelpFormatter, _SubParsersAction
+from collections.abc import Iterator
+from typing import Any, ClassVar, NoReturn, TextIO, cast
 
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 from django.db import DatabaseError
 
 from fetcher.cli.streams import guarded, lost_output_is_an_error, raw_stream
+from fetcher.texts import did_you_mean
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
     """Keeps line breaks, and names Django's own options last in the usage line."""
+
+
+class _Parser(CommandParser):
+    """Suggests the option that is most like an unknown one."""
+
+    _given: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and remember what was given."""
+        self._given = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and what may have been meant."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            for word in (part.partition("=")[0] for part in unknown.split() if part.startswith("--")):
+                if advice := did_you_mean(word, self._known(), "--"):
+                    message = f"unknown option {word}{advice}"
+                    break
+        super().error(message)
+        raise AssertionError
+
+    def _known(self) -> Iterator[str]:
+        """Yield the long options of this parser, and of the form that was called."""
+        for action in self._actions:
+            yield from (option for option in action.option_strings if option.startswith("--"))
+            if isinstance(action, _SubParsersAction):
+                forms = (form for name, form in action.choices.items() if name in self._given)
+                for form in forms:
+                    yield from (option for option in form._option_string_actions if option.startswith("--"))
 
 
 class TrawlCommand(BaseCommand):
@@ -62,6 +95,7 @@ class TrawlCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Add the epilog, and put Django's options at the end."""
         parser = super().create_parser(prog_name, subcommand, epilog=self.epilog, **kwargs)
+        parser.__class__ = _Parser  # Django names the class in the middle of what it does
         parser.formatter_class = _HelpFormatter
         _move_djangos_options_last(parser)
         if self.usage:

@@ -15,6 +15,7 @@ from fetcher.bodies import BodyUnavailable, open_body
 from fetcher.cli.curl import curl_line
 from fetcher.cli.summary import print_parts
 from fetcher.cli.text import count, duration, printable, size
+from fetcher.content import decoded
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.headers import load_headers
@@ -206,7 +207,7 @@ def _body(result: ResultDetail) -> Iterator[RenderableType]:
     if not looks_textual(result.content_type, start):
         yield Text(f"{title}\n  it is no text; {result.body_url or 'the API'} has the bytes")
         return
-    lines = first_lines(start, whole=len(start) >= body.size)
+    lines = first_lines(decoded(result.content_type or "", start), whole=len(start) >= body.size)
     yield Text("\n".join([title, *(f"  {line}" for line in lines)]))
 
 
@@ -226,20 +227,18 @@ def _start(body: Body) -> bytes:
 
 def looks_textual(content_type: str | None, start: bytes) -> bool:
     """Whether a body can be shown as text: its type says so, or it says nothing and the bytes are UTF-8."""
-    if b"\x00" in start:
-        return False
-    if content_type:
-        return _TEXTUAL.match(content_type.strip().lower()) is not None
+    if content_type:  # in UTF-16 half of the bytes may be 0
+        return _TEXTUAL.match(content_type.strip().lower()) is not None and "\0" not in decoded(content_type, start)
     try:
         start[: _READ - 4].decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return b"\0" not in start
 
 
-def first_lines(start: bytes, *, whole: bool) -> list[str]:
+def first_lines(text: str, *, whole: bool) -> list[str]:
     """Return the first lines of a text, bounded in number and width, without what could command a terminal."""
-    lines = start.decode("utf-8", "replace").splitlines()
+    lines = text.splitlines()
     shown = [printable(line.replace("\t", "    ")[: _WIDTH + 1]) for line in lines[:_LINES]]
     shown = [line if len(line) <= _WIDTH else f"{line[:_WIDTH]}…" for line in shown]
     return shown if whole and len(lines) <= _LINES else [*shown, "…"]

@@ -12,6 +12,7 @@ from django.core.management.base import DjangoHelpFormatter
 from fetcher.cli.command import TrawlCommand
 from fetcher.management import commands
 from jobs.management import commands as job_commands
+from tests.support.commands import call
 
 COMMANDS = {
     module.name: import_module(f"{package.__name__}.{module.name}").Command
@@ -46,3 +47,23 @@ def test_options_still_work_where_they_stand() -> None:
     parser = COMMANDS["prune_runs"]().create_parser("manage.py", "prune_runs")
     given = parser.parse_args(["--keep", "3", "--traceback", "-v", "2"])
     assert (given.keep, given.traceback, given.verbosity) == (3, True, 2)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("fetch_urls --concurency 5 http://a.example/", "unknown option --concurency; did you mean --concurrency?"),
+        ("fetch_urls --read-timout=5s http://a.example/", "unknown option --read-timout; did you mean --read-timeout?"),
+        ("prune_runs --older-then 5d", "unknown option --older-then; did you mean --older-than?"),
+        ("runs list --lable x", "unknown option --lable; did you mean --label?"),
+        ("job add news --evry 15m http://a.example/", "unknown option --evry; did you mean --every?"),
+        ("job set news --overlpa skip", "unknown option --overlpa; did you mean --overlap?"),
+        ("job list --evry 15m", "unrecognized arguments: --evry"),
+        ("fetch_urls --xyz http://a.example/", "unrecognized arguments: --xyz"),
+    ],
+)
+def test_misspelt_option_is_a_usage_error_that_names_the_one_that_may_be_meant(arguments: str, text: str) -> None:
+    called = call(*arguments.split())
+    assert (called.returncode, called.stdout) == (2, "")
+    assert text in called.stderr
