@@ -112,7 +112,7 @@ class Command(TrawlCommand):
             return
         config = config_from(options)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
-        inputs = inputs_from(options)
+        inputs = inputs_from(options, self.stderr)
         ensure_database()
         try:
             entries = Inputs(inputs)
