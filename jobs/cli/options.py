@@ -103,7 +103,10 @@ def add_policy_options(parser: CommandParser) -> None:
         "1h (default: 0s)",
     )
     group.add_argument(
-        "--keep-runs", metavar="N", type=whole_number(1, 100_000), help="keep the newest N runs (default: 50)"
+        "--keep-runs",
+        metavar="N",
+        type=whole_number(1, 100_000),
+        help="keep the newest N runs (default: 50, or about three days of them where these are more)",
     )
     group.add_argument(
         "--keep-days",
