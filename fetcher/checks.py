@@ -21,6 +21,7 @@ from fetcher import conf
 from fetcher.engine.config import ConfigError
 from fetcher.engine.transport.choice import check_files, choose_transport
 from fetcher.secrets import PUBLISHED_KEY
+from fetcher.texts import did_you_mean
 
 BUSY_TIMEOUT = 20
 """Seconds; a writer on SQLite may have to wait for another's batch, and for a checkpoint."""
@@ -41,6 +42,21 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 Error(str(exc), hint="Change it in the settings or in the environment.", id="fetcher.E001"),
             )
     return found
+
+
+@register("fetcher")
+def check_names(**kwargs: Any) -> list[CheckMessage]:
+    """W013: a setting or an environment variable that begins with FETCHER_ has no effect: it is misspelt, or old."""
+    known = conf.setting_names()
+    given = {name for name in (*dir(settings), *os.environ) if name.startswith("FETCHER_")}
+    return [
+        Warning(
+            f"{name} is not a setting of Trawl and has no effect{did_you_mean(name, known, 'FETCHER_')}",
+            hint="Correct the name in the settings or in the environment, or remove it.",
+            id="fetcher.W013",
+        )
+        for name in sorted(given - known)
+    ]
 
 
 @register("fetcher")

@@ -22,8 +22,8 @@ from fetcher.engine.config import (
     check_seconds,
     operator_value,
     parse_count,
+    parse_duration,
     parse_header,
-    parse_number,
     parse_size,
 )
 from fetcher.engine.references import RequestHeaders
@@ -164,12 +164,12 @@ _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 _READERS: dict[str, Callable[[str, str], Any]] = {
     "concurrency": parse_count,
     "per_host": parse_count,
-    "host_delay": parse_number,
+    "host_delay": parse_duration,
     "max_attempts": parse_count,
-    "connect_timeout": parse_number,
-    "read_timeout": parse_number,
-    "deadline": parse_number,
-    "total_deadline": parse_number,
+    "connect_timeout": parse_duration,
+    "read_timeout": parse_duration,
+    "deadline": parse_duration,
+    "total_deadline": parse_duration,
     "host_failures": parse_count,
     "max_body": parse_size,
     "max_redirects": parse_count,
@@ -181,30 +181,30 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "guarded_headers": _names,
     "headers_hosts": lambda _, text: tuple(_list(text)),
     "allowed_networks": _networks,
-    "backoff_base": parse_number,
-    "backoff_max": parse_number,
-    "max_retry_after": parse_number,
+    "backoff_base": parse_duration,
+    "backoff_max": parse_duration,
+    "max_retry_after": parse_duration,
     "look_ahead": parse_count,
     "api_access": _access,
     "api_max_urls": parse_count,
     "api_max_bytes": parse_size,
-    "write_timeout": parse_number,
+    "write_timeout": parse_duration,
     "body_storage": _text,
     "body_file_threshold": parse_size,
     "spill_threshold": parse_size,
     "spill_folder": _text,
     "fanout_max_urls": parse_count,
-    "fanout_deadline": parse_number,
+    "fanout_deadline": parse_duration,
     "fanout_max_bytes": parse_size,
     "list_environment": lambda _, text: frozenset(_list(text)),
     "loopback_hosts": lambda _, text: frozenset(_list(text.lower())),
     "page_limit": parse_count,
     "dispatcher": _text,
     "run_workers": parse_count,
-    "grace": parse_number,
+    "grace": parse_duration,
     "keep_body": _yes_or_no,
     "conditional": _yes_or_no,
-    "database_patience": parse_number,
+    "database_patience": parse_duration,
     "disk_reserve": parse_size,
     "transport": lambda _, text: text.strip().lower(),
     "http2": _yes_or_no,
@@ -240,6 +240,16 @@ def read_value(name: str, value: Any) -> Any:
     if name in _TEXTS:
         raise ConfigError(name, f"must be text, not {value!r}")
     return value
+
+
+def setting_names() -> frozenset[str]:
+    """Return the names of all settings."""
+    names = {
+        f"{_PREFIX}{field.name.upper()}"
+        for kind in (FetchConfig, Settings, ConnectionOptions)
+        for field in fields(kind)
+    }
+    return frozenset(names | {f"{CEILING_PREFIX}{field.name.upper()}" for field in fields(Ceilings)})
 
 
 def _from_settings(cls: type[T], prefix: str = _PREFIX) -> dict[str, Any]:

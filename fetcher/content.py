@@ -61,6 +61,11 @@ def read_content(content_type: str, body: bytes | SpilledBody | None) -> Content
     return UNSET, UNSET
 
 
+def decoded(content_type: str, beginning: bytes) -> str:
+    """Return the beginning of a text, decoded by the charset of its Content-Type (UTF-8 without one)."""
+    return _decoder(content_type, beginning)(beginning, False).removeprefix("\ufeff")
+
+
 def _is_json_text(body: bytes) -> bool:
     if len(body) <= SMALL_JSON_BYTES:
         return is_json_text(body)

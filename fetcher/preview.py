@@ -7,12 +7,12 @@ import heapq
 import itertools
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fetcher.causes import Cause
 from fetcher.engine.config import FetchConfig, check_environment
 from fetcher.engine.request_headers import CONDITIONAL_HEADERS
-from fetcher.engine.types import Target
 from fetcher.estimate import Limits
 from fetcher.options import RunOptions
 from fetcher.secrets import derived_key
@@ -20,6 +20,7 @@ from fetcher.sources import Entry, with_defaults
 from fetcher.store import runs
 from fetcher.store.known import Known, elapsed, known_targets
 from fetcher.store.plan import target_fingerprint
+from fetcher.store.retry import Asked, failed_targets
 
 BUSIEST = 10
 """Hosts that are told apart."""
@@ -85,6 +86,19 @@ def preview(
                 if entry.target is None:
                     rejected(entry)
             reader.read(batch)
+        return _judged(reader.counts, notes, Limits.of(config))
+
+
+def preview_failures(run: int, causes: Sequence[Cause], config: FetchConfig, options: RunOptions) -> Preview:
+    """Return what a run over another's failures by these causes (none: by any) would do.
+
+    Raises ConfigError, UnsealError, DatabaseError.
+    """
+    check_environment(config.headers)
+    with contextlib.closing(_Notes()) as notes:
+        reader = _Reader(config, options, notes)
+        for batch in failed_targets(run, causes):
+            reader.add(batch)
         return _judged(reader.counts, notes, Limits.of(config))
 
 
@@ -154,18 +168,22 @@ class _Reader:
         self._taken = 0
 
     def read(self, batch: Sequence[Entry]) -> None:
-        counts = self.counts
-        fresh: dict[bytes, Target] = {}
+        fresh: dict[bytes, Asked] = {}
         for entry in batch:
             if entry.target is None:
-                counts.rejected += 1
+                self.counts.rejected += 1
                 continue
             mark = target_fingerprint(entry.target, self._config, self._key)
             if self._notes.is_new(mark):
-                fresh[mark] = entry.target
+                fresh[mark] = Asked(entry.target.host, entry.target.headers)
             else:
-                counts.duplicates += 1
-        known = known_targets(fresh, self._variant_of)
+                self.counts.duplicates += 1
+        self.add(fresh)
+
+    def add(self, fresh: Mapping[bytes, Asked]) -> None:
+        """Count targets that were not counted before, by fingerprint."""
+        counts = self.counts
+        known = known_targets({mark: asked.headers for mark, asked in fresh.items()}, self._variant_of)
         conditional = [mark for mark, before in known.items() if before.conditional and self._conditional]
         counts.targets += len(fresh)
         counts.known += len(known)

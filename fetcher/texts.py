@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 COMMANDS = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
@@ -24,6 +26,16 @@ def check_label(text: str, most: int = 200) -> str:
     if _COMMAND.search(text):
         raise ValueError("has a line break, a control character or one that reverses text")
     return text
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ``; did you mean X?`` with the most similar known word, nothing where none is similar.
+
+    ``prefix``, with which all of them begin, makes no word similar to another.
+    """
+    names = [name.removeprefix(prefix) for name in known]
+    close = difflib.get_close_matches(word[:100].removeprefix(prefix), names, n=1, cutoff=0.7)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def clean_text(text: str) -> str:

@@ -22,6 +22,8 @@ from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
 
+from fetcher.engine.durations import read_duration
+
 MOST_MINUTES = 32_767
 """What a column of django-q2's takes: 22 days."""
 LONGEST_CRON = 100
@@ -179,12 +181,14 @@ def _expression(schedule: Schedule) -> str:
 
 def parse_every(text: str) -> int:
     """Read ``15m``, ``2h`` or ``1d`` as minutes. Raises ScheduleError."""
-    match = re.fullmatch(r"([0-9]{1,6})([mhd])", text.strip().lower(), re.ASCII)
-    if match is None:
-        raise ScheduleError("every", f"must be an interval such as 15m, 2h or 1d, not {text[:100]!r}")
-    minutes = int(match[1]) * _UNITS[match[2]]
-    _check_every(minutes)
-    return minutes
+    try:
+        minutes, rest = divmod(read_duration(text, "an interval such as 15m, 2h or 1d", needs_unit=True), 60)
+    except ValueError as exc:
+        raise ScheduleError("every", str(exc)) from None
+    if rest:
+        raise ScheduleError("every", f"must be whole minutes, such as 15m, not {text[:100]!r}")
+    _check_every(int(minutes))
+    return int(minutes)
 
 
 def parse_at(text: str) -> str:

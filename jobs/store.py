@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -17,8 +19,12 @@ from fetcher.store.prepared import create_prepared
 from fetcher.store.runs import dump_options, dump_secrets
 from jobs import lists, timers
 from jobs.models import Job, TargetList
-from jobs.schedules import Schedule
+from jobs.schedules import Schedule, ScheduleError, next_times
 
+KEEP_RUNS = 50
+KEEP_AT_LEAST = timedelta(days=3)
+_A_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
+"""Where the times of a schedule are counted from: the result must not depend on the day."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
@@ -161,11 +167,32 @@ def _locked(name: str) -> Job:
     return job
 
 
+def usual_keep_runs(schedule: Schedule) -> int:
+    """Return how many runs a job keeps by default: 50, or as many as three days have where that is more.
+
+    50 runs of a job that is due every 10 minutes are 8 hours: a failure of the night would be gone in the morning.
+    """
+    times = next_times(schedule, _A_MONDAY, KEEP_RUNS + 1)
+    if len(times) <= KEEP_RUNS:
+        return KEEP_RUNS
+    return max(KEEP_RUNS, math.ceil(KEEP_RUNS * (KEEP_AT_LEAST / (times[-1] - times[0]))))
+
+
+def _usual_before(job: Job) -> int | None:
+    """Return what ``usual_keep_runs`` gave for a job's schedule, None where its time zone is not known here."""
+    try:
+        return usual_keep_runs(job.schedule)
+    except ScheduleError:
+        return None
+
+
 def _put(job: Job, wanted: Wanted) -> None:
     if wanted.config is not None and wanted.options is not None:
         job.options = dump_options(wanted.config, wanted.options)
         job.secrets = dump_secrets(wanted.config, wanted.options)
     if wanted.schedule is not None:
+        if job.keep_runs == _usual_before(job):
+            job.keep_runs = usual_keep_runs(wanted.schedule)
         job.schedule = wanted.schedule
     for column, value in (wanted.policies or {}).items():
         setattr(job, column, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Hidden(str):
 
 def database(url: str) -> dict[str, Any]:
     """Return Django's settings for a DATABASE_URL. Raises ImproperlyConfigured for one that cannot be read."""
+    _refuse_cut_url(url)
     try:
         config: dict[str, Any] = dict(dj_database_url.parse(url))
         if config.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
@@ -56,6 +58,25 @@ def database(url: str) -> dict[str, Any]:
     # A web process under ASGI leaks connections that are kept; for the cluster opening one each time is the slow part.
     config["CONN_MAX_AGE"] = None if IS_CLUSTER else 0
     return config
+
+
+def _refuse_cut_url(url: str) -> None:
+    """Refuse a DATABASE_URL that a character ends too early. Raises ImproperlyConfigured, which repeats no value."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        if "#" in rest or "?" in rest:
+            raise ImproperlyConfigured(
+                "DATABASE_URL has a # or ? in the path of the SQLite file, where the path would end: write %23 for #, "
+                "%3F for ?"
+            )
+        return
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :].partition("=")[0]  # after that an option's value may have any
+    if "#" in rest or ("@" in path and "@" not in authority):
+        raise ImproperlyConfigured(
+            "DATABASE_URL has a #, / or ? in the user name or password, where the address would end: write %23 for #, "
+            "%2F for /, %3F for ?"
+        )
 
 
 def whole_number(name: str, default: int) -> int:

@@ -43,6 +43,7 @@ PLACES_READ = [f"results, {name}, {place} page" for name in FILTERS for place in
         "failures to fetch again, first",
         "failures to fetch again, last",
         "runs",
+        "runs with failures",
         "runs by state",
         "runs by label",
         "runs by job_name",

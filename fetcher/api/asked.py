@@ -20,7 +20,7 @@ from fetcher.options import RunOptions
 from fetcher.sources import Entry
 from fetcher.sources.fields import FieldError, read_method
 from fetcher.sources.jsonl import read_entry
-from fetcher.texts import check_label
+from fetcher.texts import check_label, did_you_mean
 
 SOURCE = "request"
 """What the list of a run is called that came this way."""
@@ -116,7 +116,9 @@ def read_options(given: Mapping[str, Any]) -> tuple[FetchConfig, RunOptions]:
         if name == "allowed_networks":
             raise bad_member("options/allowed_networks", "is the operator's to say: FETCHER_ALLOWED_NETWORKS")
         if name not in known:
-            raise bad_member(f"options/{name[:100]}", f"is no option; there are {', '.join(known)}")
+            raise bad_member(
+                f"options/{name[:100]}", f"is no option; there are {', '.join(known)}{did_you_mean(name, known)}"
+            )
     settings, base, bounds = fetcher_settings(), callers_config(), ceilings()
     defaults = RunOptions(keep_body=settings.keep_body, conditional=settings.conditional)
     wanted = {name: value for name, value in given.items() if value is not None}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from fetcher.cli.options import USAGE
 from fetcher.cli.output import OUTPUTS
 from fetcher.cli.progress import STYLES
+from fetcher.cli.typed import completed_all
 from fetcher.options import MAX_SPLIT
 from fetcher.sources import FORMATS, Input
 
@@ -18,7 +19,12 @@ _MOST_WORKERS = 64
 
 def add_source_options(parser: CommandParser) -> None:
     """Add what ``inputs_from`` reads."""
-    parser.add_argument("urls", nargs="*", metavar="URL", help="URLs to fetch; a single - reads standard input")
+    parser.add_argument(
+        "urls",
+        nargs="*",
+        metavar="URL",
+        help="URLs to fetch, https where no scheme is given; a single - reads standard input",
+    )
     parser.add_argument(
         "--file",
         metavar="PATH",
@@ -34,8 +40,11 @@ def add_source_options(parser: CommandParser) -> None:
     )
 
 
-def inputs_from(options: dict[str, Any]) -> list[Input]:
-    """Return what is to be read, in order. Raises CommandError (usage)."""
+def inputs_from(options: dict[str, Any], stderr: OutputWrapper) -> list[Input]:
+    """Return what is to be read, in order; a note on ``stderr`` names URLs without a scheme.
+
+    Raises CommandError (usage).
+    """
     urls, files = options["urls"], options["file"]
     if urls == ["-"]:
         urls, files = [], [*files, "-"]
@@ -47,6 +56,7 @@ def inputs_from(options: dict[str, Any]) -> list[Input]:
         raise CommandError(
             "nothing to fetch: give URLs, --file PATH, or - to read standard input (see --help)", returncode=USAGE
         )
+    urls = completed_all(urls, (lambda text: None) if is_quiet(options) else stderr.write)
     return [*([Input.arguments(urls)] if urls else []), *(Input.file(path, options["format"]) for path in files)]
 
 
@@ -89,6 +99,30 @@ def add_output_options(parser: CommandParser) -> None:
         help="auto: a bar on a terminal, a line every few seconds elsewhere (default: auto)",
     )
     group.add_argument("--exit-zero", action="store_true", help="exit 0 although some URLs failed")
+    add_quiet_option(group)
+
+
+_QUIET = (
+    "for crontabs, the same as -v 0: print nothing when all is well. What fails is told on standard error; JSON that "
+    "--output asks for is printed, and exit codes stay"
+)
+
+
+def add_quiet_option(group: argparse._ActionsContainer, text: str = _QUIET) -> None:
+    """Add ``--quiet``, which ``is_quiet`` reads."""
+    group.add_argument(
+        "--quiet",
+        dest="verbosity",
+        action="store_const",
+        const=0,
+        default=argparse.SUPPRESS,
+        help=text,
+    )
+
+
+def is_quiet(options: dict[str, Any]) -> bool:
+    """Whether a command prints nothing when all is well."""
+    return options.get("verbosity") == 0
 
 
 def whole_number(least: int, most: int) -> Any:

@@ -51,14 +51,16 @@ def follow(
     output: str = "summary",
     progress_style: str = "auto",
     exit_zero: bool = False,
+    quiet: bool = False,
     telling: Telling = FETCHED,
 ) -> Progress:
     """Fetch with everything that a command shows of it; ``source`` is what to call the input where it is empty.
 
-    ``telling`` has the words for how it ended. Returns only where the exit code is 0; raises SystemExit (3, 130, 143)
-    and CommandError (1) otherwise.
+    ``telling`` has the words for how it ended. A ``quiet`` command prints nothing while all is well, but for the JSON
+    that it was asked for; otherwise messages and summary go to standard error. Returns only where the exit code is 0;
+    raises SystemExit (3, 130, 143) and CommandError (1) otherwise.
     """
-    reporter = Reporter(progress_style, raw_stream(stderr))
+    reporter = Reporter(progress_style, raw_stream(stderr), quiet=quiet)
     out = raw_stream(stdout)
     use_utf8(out)
     listener = Listener(
@@ -70,26 +72,35 @@ def follow(
         listener.recorded = ResultPrinter(out).print_results
     progress = listener.progress
     ending = _Ending()
-    with _Signals(lambda number: _leave(number, listener, reporter, telling)) as signals:
-        with clear_errors(progress, telling):
-            asyncio.run(_run(execution, listener, reporter, ending, signals, telling))
-            connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
-        with clear_errors(progress, telling), ends_when_lost(out):
-            if progress.run:
-                telling.show(out, progress, ending.state, output)
-            out.flush()
+    with reporter.releasing():
+        with _Signals(lambda number: _leave(number, listener, reporter, telling)) as signals:
+            with clear_errors(progress, telling):
+                asyncio.run(_run(execution, listener, reporter, ending, signals, telling))
+                connection.close()  # this thread's, idle until now: a server that was restarted has forgotten it
+            with clear_errors(progress, telling), ends_when_lost(out):
+                if progress.run and not (quiet and output == "summary"):
+                    telling.show(out, progress, ending.state, output)
+                out.flush()
+                if progress.run and quiet and telling.is_flawed(progress):
+                    reporter.release()
+                    telling.show(raw_stream(stderr), progress, ending.state, "summary")
+        _judge(ending, signals.heard, progress, telling, reporter)
+        if source and not progress.accepted and not progress.rejected:
+            reporter.message(f"there is no URL in {source}")
+        if telling.is_flawed(progress) and not exit_zero:
+            raise SystemExit(SOME_FAILED)
+    return progress
+
+
+def _judge(ending: _Ending, signal_heard: int | None, progress: Progress, telling: Telling, reporter: Reporter) -> None:
+    """Raise CommandError (1) or SystemExit (130, 143) where a run did not end as it should."""
     if ending.error is not None:
         raise CommandError(ending.error)
-    if signals.heard is not None and ending.state != RunState.COMPLETED:
+    if signal_heard is not None and ending.state != RunState.COMPLETED:
         reporter.message(telling.stopped(progress))
-        raise SystemExit(128 + signals.heard)
+        raise SystemExit(128 + signal_heard)
     if problem := telling.unfinished(progress, ending.state):
         raise CommandError(problem)
-    if source and not progress.accepted and not progress.rejected:
-        reporter.message(f"there is no URL in {source}")
-    if telling.is_flawed(progress) and not exit_zero:
-        raise SystemExit(SOME_FAILED)
-    return progress
 
 
 def _resuming(found: Resumed) -> str:
@@ -208,6 +219,7 @@ def _leave(number: int, listener: Listener, reporter: Reporter, telling: Telling
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     with contextlib.suppress(RuntimeError):  # a signal may come in the middle of printing
+        reporter.release()
         reporter.message(telling.stopped(listener.progress) if listener.progress.run else "interrupted")
         reporter.leave()
     os._exit(128 + number)

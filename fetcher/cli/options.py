@@ -19,6 +19,7 @@ from django.core.management.base import CommandError, CommandParser
 from fetcher import conf
 from fetcher.engine.addresses import AllowedNetwork
 from fetcher.engine.config import ConfigError, FetchConfig, parse_header
+from fetcher.engine.durations import write_duration
 from fetcher.engine.references import EnvReference, RequestHeaders
 from fetcher.engine.request_headers import effective_headers
 from fetcher.extraction import parse_extract
@@ -49,12 +50,12 @@ class Option:
 OPTIONS = (
     Option("--concurrency", "N", "requests in flight at once, over all hosts"),
     Option("--per-host", "N", "requests in flight at once to one host"),
-    Option("--host-delay", "S", "seconds between the starts of two requests to one host"),
+    Option("--host-delay", "TIME", "time between the starts of two requests to one host"),
     Option("--max-attempts", "N", "attempts for each URL, the first included: 1 means no retries"),
-    Option("--connect-timeout", "S", "seconds for name look-up, TCP and TLS together"),
-    Option("--read-timeout", "S", "seconds without a byte before an attempt is given up"),
-    Option("--deadline", "S", "seconds for one attempt as a whole, redirects included"),
-    Option("--total-deadline", "S", "seconds for all attempts of a URL, waits included"),
+    Option("--connect-timeout", "TIME", "time for name look-up, TCP and TLS together"),
+    Option("--read-timeout", "TIME", "time without a byte before an attempt is given up"),
+    Option("--deadline", "TIME", "time for one attempt as a whole, redirects included"),
+    Option("--total-deadline", "TIME", "time for all attempts of a URL, waits included"),
     Option("--host-failures", "N", "after so many failures in a row without any answer the rest of a host is skipped"),
     Option("--max-redirects", "N", "redirects to follow; with 0 an answer that redirects is the result"),
     Option("--user-agent", "TEXT", "how Trawl introduces itself"),
@@ -72,7 +73,9 @@ def add_fetch_options(parser: CommandParser) -> None:
         defaults = conf.fetch_config()
     except ConfigError:  # reported by the system checks, with the setting's name
         defaults = FetchConfig()
-    group = parser.add_argument_group("fetching")
+    group = parser.add_argument_group(
+        "fetching", "TIME is 500ms, 30s, 5m, 1h or 2d; a number without a unit is seconds."
+    )
     for option in OPTIONS:
         default = _shown(option.field, getattr(defaults, option.field))
         group.add_argument(
@@ -271,4 +274,4 @@ def _word(value: bool) -> str:
 def _shown(field: str, value: Any) -> str:
     if field == "max_body" and value % 2**20 == 0:
         return f"{value // 2**20}MiB"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return write_duration(value) if isinstance(value, float) else str(value)

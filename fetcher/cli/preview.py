@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,30 +17,33 @@ from fetcher.cli.execution import SOME_FAILED, Rejections, clear_errors
 from fetcher.cli.progress import Reporter
 from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.cli.summary import print_parts
-from fetcher.cli.text import count, duration, size
+from fetcher.cli.text import count, duration, printable, size
 from fetcher.engine.config import FetchConfig
-from fetcher.options import RunOptions
-from fetcher.preview import HostPreview, Preview, preview
+from fetcher.preview import HostPreview, Preview
 from fetcher.sources import Entry, SourceError
+
+Rejected = Callable[[Entry], None]
 
 
 def show_plan(
-    entries: Iterable[Entry],
+    find: Callable[[Rejected], Preview],
     config: FetchConfig,
-    options: RunOptions,
     *,
     stdout: OutputWrapper,
     stderr: OutputWrapper,
     output: str = "summary",
     exit_zero: bool = False,
 ) -> None:
-    """Print what a run would do. Raises SystemExit (3: lines are rejected; 130) and CommandError (1)."""
+    """Print what a run would do; ``find`` gets what hears of rejected lines, and returns it.
+
+    Raises SystemExit (3: lines are rejected; 130) and CommandError (1).
+    """
     out = raw_stream(stdout)
     use_utf8(out)
     reporter = Reporter("none", raw_stream(stderr))
     with clear_errors():
         try:
-            found = preview(entries, config, options, rejected=Rejections(reporter, kept=False))
+            found = find(Rejections(reporter, kept=False))
         except SourceError as exc:
             raise CommandError(str(exc)) from None
         except KeyboardInterrupt:
@@ -120,7 +123,7 @@ def _hosts(busiest: list[HostPreview]) -> Table:
         known = f"{count(host.conditional)} conditional" if host.conditional else ""
         least = f"at least {duration(host.at_least)}" if host.at_least else ""
         expected = least if host.estimate is None else f"about {duration(host.estimate)}"
-        table.add_row("", host.host, count(host.targets, "target"), known, expected)
+        table.add_row("", printable(host.host), count(host.targets, "target"), known, expected)
     return table
 
 
@@ -144,5 +147,5 @@ def _times(found: Preview, config: FetchConfig) -> Table:
 def _grid(*justify: Any, indent: bool = True) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for side in ("left", *justify) if indent else justify:
-        table.add_column(justify=side)
+        table.add_column(justify=side, overflow="fold")
     return table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from typing import TextIO
 
 from rich.live import Live
@@ -20,25 +21,49 @@ STYLES = ("auto", "bar", "plain", "none")
 LINE_EVERY = 5.0
 """Seconds between two lines of plain progress."""
 _REFRESH = 0.1
+_HELD = 100
+"""Messages that a quiet command keeps for the case that it fails."""
 
 
 class Reporter:
-    """Shows one run's progress in a style, and messages without tearing the bar."""
+    """Shows one run's progress in a style, and messages without tearing the bar.
 
-    def __init__(self, style: str, stream: TextIO) -> None:
+    A ``quiet`` one shows no progress, and holds messages back until ``release``.
+    """
+
+    def __init__(self, style: str, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
+        self._held: deque[str] | None = deque(maxlen=_HELD) if quiet else None
         self._console = console_for(stream, soft_wrap=True)
         if style == "auto":
             style = "bar" if self._console.is_terminal else "plain"
-        self._style = style
+        self._style = "none" if quiet else style
 
     def message(self, text: str) -> None:
-        """Print a line now; above the bar, where there is one."""
+        """Print a line now; above the bar, where there is one. Hold it back where this is quiet."""
+        if self._held is not None:
+            self._held.append(text)
+            return
         if self._console.is_terminal:
             self._console.print(Text(printable(text)))
             return
         self._stream.write(f"{printable(text)}\n")
         self._stream.flush()
+
+    def release(self) -> None:
+        """Print what was held back, because something is not well; from now on messages are printed at once."""
+        held, self._held = self._held or (), None
+        for text in held:
+            self.message(text)
+
+    @contextlib.contextmanager
+    def releasing(self) -> Iterator[None]:
+        """Release the messages where the block fails, or ends the command."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def leave(self) -> None:
         """Leave the terminal as it was found, because the process is about to end without any more ado."""

@@ -14,13 +14,15 @@ from django.utils import timezone
 
 from fetcher.cli.runs import print_runs
 from fetcher.cli.text import count, size
+from fetcher.engine.durations import read_duration
 from fetcher.models import Run
 from fetcher.payloads import run_items
 from fetcher.store import prune as store
 from fetcher.store.request_bodies import prune_request_bodies
 from fetcher.texts import first_line
 
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE = "an age such as 12h, 30d or 8w"
+_LONGEST_AGE = timedelta(days=700_000)
 _SHOWN = 50
 _WORTH_A_VACUUM = 2**20
 """Bytes."""
@@ -29,10 +31,15 @@ _LINE_EVERY = 5.0
 
 def age(text: str) -> timedelta:
     """Read an age such as ``90m``, ``12h``, ``30d`` or ``8w``. For argparse."""
-    match = re.fullmatch(r"([0-9]{1,5})([mhdw])", text.strip().lower(), re.ASCII)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"must be an age such as 12h, 30d or 8w, not {text[:100]!r}")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        found = timedelta(seconds=read_duration(text, _AGE, needs_unit=True))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    except OverflowError:
+        found = timedelta.max
+    if found > _LONGEST_AGE:
+        raise argparse.ArgumentTypeError(f"must be {_AGE}, not {text[:100]!r}: at most {_LONGEST_AGE.days}d")
+    return found
 
 
 def number_of_runs(text: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, OutputWrapper
 
+from fetcher.cli.calling import is_quiet
 from fetcher.cli.execution import clear_errors, follow
 from fetcher.cli.options import USAGE
 from fetcher.cli.telling import AwaitedTelling, HandedTelling
@@ -101,6 +102,7 @@ def hand_over(
         output=options["output"],
         progress_style=options["progress"],
         exit_zero=options["exit_zero"],
+        quiet=is_quiet(options),
         stdout=stdout,
         stderr=stderr,
         telling=AwaitedTelling() if wait else HandedTelling(),

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from fetcher.bootstrap import ensure_database
+from fetcher.cli.calling import is_quiet
 from fetcher.cli.execution import clear_errors, follow
 from fetcher.cli.lookup import LATEST, find_run, run_reference
 from fetcher.cli.options import USAGE
@@ -76,6 +77,7 @@ def resume(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWrap
         output=options["output"],
         progress_style=options["progress"],
         exit_zero=options["exit_zero"],
+        quiet=is_quiet(options),
         stdout=stdout,
         stderr=stderr,
     )

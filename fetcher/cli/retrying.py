@@ -11,10 +11,12 @@ from django.core.management.base import CommandError, CommandParser, OutputWrapp
 from fetcher import conf
 from fetcher.bootstrap import ensure_database
 from fetcher.causes import Cause, parse_causes
+from fetcher.cli.calling import is_quiet
 from fetcher.cli.execution import clear_errors, follow
 from fetcher.cli.lookup import find_run, run_reference
 from fetcher.cli.options import USAGE, checked_value, config_from, given_headers, options_from
 from fetcher.cli.output import print_no_run
+from fetcher.cli.preview import show_plan
 from fetcher.cli.progress import Reporter
 from fetcher.cli.queueing import hand_over
 from fetcher.cli.streams import raw_stream
@@ -24,6 +26,8 @@ from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.request_headers import effective_headers
 from fetcher.models import Run, RunState
+from fetcher.options import RunOptions
+from fetcher.preview import preview_failures
 from fetcher.queueing import queue_failures
 from fetcher.service import fetch_failures
 from fetcher.store import runs
@@ -34,7 +38,6 @@ _ELSEWHERE = {
     "file": ("--file", "its URLs are those of the other run"),
     "format": ("--format", "its URLs are those of the other run"),
     "resume": ("--resume", "a run is either finished, or another one is made of its failures"),
-    "plan": ("--plan", "look at the failures with: runs show RUN"),
     "method": ("--method", "each target keeps the method and body that it had"),
     "data": ("--data", "each target keeps the method and body that it had"),
 }
@@ -78,7 +81,7 @@ def retry_failed(options: dict[str, Any], *, stdout: OutputWrapper, stderr: Outp
     """Fetch again what failed, and end as ``follow`` does; where nothing did, say so and make no run."""
     ensure_database()
     causes = tuple(cause for several in options["cause"] for cause in several)
-    reporter = Reporter("none", raw_stream(stderr))
+    reporter = Reporter("none", raw_stream(stderr), quiet=is_quiet(options))
     with clear_errors():
         found = find_run(run_reference(options["retry_failed"]))
         if found.state in (RunState.PENDING, RunState.RUNNING):
@@ -97,6 +100,29 @@ def retry_failed(options: dict[str, Any], *, stdout: OutputWrapper, stderr: Outp
             f"run {run.pk} has {count(found.pending, 'target')} without a result, which are not among its failures; "
             f"fetch_urls --resume {run.pk} fetches them"
         )
+    if options["plan"]:
+        show_plan(
+            lambda rejected: preview_failures(run.pk, causes, config, run_options),
+            config,
+            output=options["output"],
+            exit_zero=options["exit_zero"],
+            stdout=stdout,
+            stderr=stderr,
+        )
+        return
+    _retry(run, causes, config, run_options, options, stdout, stderr)
+
+
+def _retry(
+    run: Run,
+    causes: Sequence[Cause],
+    config: FetchConfig,
+    run_options: RunOptions,
+    options: dict[str, Any],
+    stdout: OutputWrapper,
+    stderr: OutputWrapper,
+) -> None:
+    """Fetch here, or have the cluster do it."""
     label = run.label if options["label"] is None else options["label"]
     if options["queue"]:
         hand_over(
@@ -131,6 +157,7 @@ def retry_failed(options: dict[str, Any], *, stdout: OutputWrapper, stderr: Outp
         output=options["output"],
         progress_style=options["progress"],
         exit_zero=options["exit_zero"],
+        quiet=is_quiet(options),
         stdout=stdout,
         stderr=stderr,
     )

@@ -13,12 +13,12 @@ from typing import Any, TextIO
 from django.db.models import Avg, Count, F, Max, Min, QuerySet, Sum
 from rich.console import RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from fetcher.cli.console import console_for
 from fetcher.cli.summary import print_parts, print_summary
-from fetcher.cli.text import count, duration, printable
+from fetcher.cli.tables import Column, Listing
+from fetcher.cli.text import count, duration, printable, shortened
 from fetcher.engine.config import FetchConfig
 from fetcher.models import PLACES, RejectedLine, Result, ResultStatus, RunState, Shard
 from fetcher.models.clock import database_now
@@ -34,26 +34,36 @@ LINE_EVERY = 5.0
 REDRAW_EVERY = 1.0
 _REJECTED_SHOWN = 20
 _COLOURS = {"completed": "green", "running": "cyan", "interrupted": "yellow", "cancelled": "yellow", "failed": "red"}
-_COLUMNS = ("run", "state", "label", "targets", "succeeded", "not modified", "failed", "skipped", "pending", "when")
+_COLUMNS = (
+    Column("run", right=True),
+    Column("label or source", folds=True),
+    Column("state", gives_way=1),
+    Column("targets", gives_way=5, right=True),
+    Column("succeeded", gives_way=6, right=True),
+    Column("not modified", gives_way=9, right=True),
+    Column("failed", gives_way=2, right=True),
+    Column("skipped", gives_way=8, right=True),
+    Column("pending", gives_way=4, right=True),
+    Column("when", gives_way=3),
+    Column("took", gives_way=7, right=True),
+)
 
 
 def print_runs(stream: TextIO, runs: Sequence[RunItem]) -> None:
     """Print a table of runs, a line each."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for name in (*_COLUMNS, "took"):
-        table.add_column(justify="left" if name in ("state", "label", "when") else "right", no_wrap=True)
-    table.add_row(*(Text(name, "bold") for name in (*_COLUMNS, "took")))
-    for run in runs:
-        counts = (run.total, run.succeeded, run.not_modified, run.failed, run.skipped, run.pending)
-        table.add_row(
-            str(run.id),
-            Text(run.state, _COLOURS.get(run.state, "")),
-            printable(run.label or "")[:40],
-            *map(count, counts),
-            (run.started_at or run.created_at)[:16].replace("T", " "),
-            _took(run),
-        )
-    print_parts(stream, [table])
+    print_parts(stream, [Listing(_COLUMNS, map(_row, runs))])
+
+
+def _row(run: RunItem) -> tuple[str | Text, ...]:
+    counts = (run.total, run.succeeded, run.not_modified, run.failed, run.skipped, run.pending)
+    return (
+        str(run.id),
+        run.label or Text(shortened(printable(run.source or ""), 40), "dim"),
+        Text(run.state, _COLOURS.get(run.state, "")),
+        *map(count, counts),
+        (run.started_at or run.created_at)[:16].replace("T", " "),
+        _took(run),
+    )
 
 
 def print_run(stream: TextIO, run: RunItem) -> None:

@@ -15,6 +15,7 @@ from fetcher.bodies import BodyUnavailable, open_body
 from fetcher.cli.curl import curl_line
 from fetcher.cli.summary import print_parts
 from fetcher.cli.text import count, duration, printable, size
+from fetcher.content import decoded
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.errors import ErrorKind
 from fetcher.headers import load_headers
@@ -69,6 +70,8 @@ def print_story(stream: TextIO, result: ResultDetail, run: RunItem) -> None:
 
 
 def _titled(title: str, table: Table) -> RenderableType:
+    for column in table.columns:
+        column.overflow = "fold"  # an ellipsis would hide the end of a URL
     return Group(title, table)
 
 
@@ -111,7 +114,7 @@ def hint(result: ResultDetail) -> str | None:
     if result.error_kind == ErrorKind.TIMEOUT:
         named = re.search(r"\((--[a-z-]+)\)", result.error_detail or "")
         option = named[1] if named else "--connect-timeout, --read-timeout, --deadline or --total-deadline"
-        return f"Allow more time: {option} SECONDS."
+        return f"Allow more time: {option} TIME, such as 2m."
     if result.error_kind == ErrorKind.HTTP_STATUS:
         return _status_hint(result.http_status or 0)
     return _HINTS.get(ErrorKind(result.error_kind))
@@ -121,7 +124,7 @@ def _status_hint(status: int) -> str:
     if status in (401, 403, 407):
         return "The server wants credentials, or other ones: --header 'Authorization: env:NAME'."
     if status == 429:
-        return "The server asks for patience: --host-delay S, --per-host 1, or --max-attempts N."
+        return "The server asks for patience: --host-delay 1s, --per-host 1, or --max-attempts N."
     if status >= 500:
         return "The server failed: try again later, or more often: --max-attempts N."
     return "The server refused this request; its answer is below."
@@ -136,7 +139,7 @@ def _attempts(result: ResultDetail) -> Table:
             f"{attempt.number}.",
             f"{attempt.started_at[11:23]} UTC",
             f"{duration(attempt.elapsed_ms / 1000)}",
-            attempt.address or "not connected",
+            printable(attempt.address or "not connected"),
             Text(_happened(attempt) + wait),
         )
     return table
@@ -145,7 +148,7 @@ def _attempts(result: ResultDetail) -> Table:
 def _happened(attempt: AttemptItem) -> str:
     facts = []
     if attempt.http_status is not None:
-        facts.append(f"answered {attempt.http_status} over {attempt.http_version or 'HTTP'}")
+        facts.append(f"answered {attempt.http_status} over {printable(attempt.http_version or 'HTTP')}")
     if attempt.error_kind is not None and (attempt.error_kind != ErrorKind.HTTP_STATUS or not facts):
         facts.append(attempt.error_kind)
     text = ", ".join(facts) or "no answer"
@@ -204,7 +207,7 @@ def _body(result: ResultDetail) -> Iterator[RenderableType]:
     if not looks_textual(result.content_type, start):
         yield Text(f"{title}\n  it is no text; {result.body_url or 'the API'} has the bytes")
         return
-    lines = first_lines(start, whole=len(start) >= body.size)
+    lines = first_lines(decoded(result.content_type or "", start), whole=len(start) >= body.size)
     yield Text("\n".join([title, *(f"  {line}" for line in lines)]))
 
 
@@ -224,20 +227,18 @@ def _start(body: Body) -> bytes:
 
 def looks_textual(content_type: str | None, start: bytes) -> bool:
     """Whether a body can be shown as text: its type says so, or it says nothing and the bytes are UTF-8."""
-    if b"\x00" in start:
-        return False
-    if content_type:
-        return _TEXTUAL.match(content_type.strip().lower()) is not None
+    if content_type:  # in UTF-16 half of the bytes may be 0
+        return _TEXTUAL.match(content_type.strip().lower()) is not None and "\0" not in decoded(content_type, start)
     try:
         start[: _READ - 4].decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return b"\0" not in start
 
 
-def first_lines(start: bytes, *, whole: bool) -> list[str]:
+def first_lines(text: str, *, whole: bool) -> list[str]:
     """Return the first lines of a text, bounded in number and width, without what could command a terminal."""
-    lines = start.decode("utf-8", "replace").splitlines()
+    lines = text.splitlines()
     shown = [printable(line.replace("\t", "    ")[: _WIDTH + 1]) for line in lines[:_LINES]]
     shown = [line if len(line) <= _WIDTH else f"{line[:_WIDTH]}…" for line in shown]
     return shown if whole and len(lines) <= _LINES else [*shown, "…"]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fetcher.cli.console import console_for
-from fetcher.cli.text import count, duration, printable, program, size
+from fetcher.cli.text import count, duration, printable, program, shortened, size
 from fetcher.engine.errors import ErrorKind
 from fetcher.engine.types import Status
 from fetcher.models import Result, Run, RunState
@@ -177,7 +177,9 @@ def _samples(reasons: Sequence[Reason]) -> Table:
     rows = Result.objects.filter(id__in=shown).values_list("id", "target__url", "error_detail", "attempts")
     for pk, url, detail, attempts in sorted(rows, key=lambda row: list(shown).index(row[0])):
         times = f" (after {count(attempts, 'attempt')})" if attempts > 1 else ""
-        table.add_row("", Text(shown[pk], "red"), Text(f"{_short(shown_url(url))}\n{printable(detail)}{times}"))
+        table.add_row(
+            "", Text(shown[pk], "red"), Text(f"{printable(shortened(shown_url(url), 100))}\n{printable(detail)}{times}")
+        )
     return table
 
 
@@ -187,7 +189,7 @@ def _hosts(progress: Progress) -> Table:
     slowest = progress.slowest_hosts(_HOSTS)
     for times in slowest if len(slowest) > 1 else []:
         mean, longest = f"{duration(times.mean)} on average", f"{duration(times.longest)} at most"
-        table.add_row("", times.host, mean, longest, count(times.count, "target"))
+        table.add_row("", printable(times.host), mean, longest, count(times.count, "target"))
     return table
 
 
@@ -213,9 +215,5 @@ def _table() -> Table:
     """Return a table without lines whose first, empty column indents it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4):
-        table.add_column()
+        table.add_column(overflow="fold")  # an ellipsis would hide the end of a host or a URL
     return table
-
-
-def _short(url: str, width: int = 100) -> str:
-    return url if len(url) <= width else url[: width - 1] + "…"

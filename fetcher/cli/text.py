@@ -39,6 +39,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters; what was cut is marked."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def program() -> str:
     """Return how ``manage.py`` can be called from here: ``python manage.py``, or with the interpreter's path."""
     script = os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "manage.py" else "manage.py"

@@ -18,6 +18,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, fields
 
 from fetcher.engine.addresses import AllowedNetwork
+from fetcher.engine.durations import read_duration
 from fetcher.engine.named_hosts import check_pattern, is_named
 from fetcher.engine.references import EnvReference, HeaderValue, RequestHeaders, parse_reference
 from fetcher.engine.sensitive import secret_headers
@@ -195,15 +196,12 @@ def quote_value(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
-def parse_number(name: str, text: str) -> float:
-    """Read a finite number. Raises ConfigError."""
+def parse_duration(name: str, text: str) -> float:
+    """Read seconds: ``30``, ``500ms``, ``5m``, ``1h30m``. Raises ConfigError."""
     try:
-        value = float(text)
-    except ValueError:
-        raise ConfigError(name, f"must be a number, not {text!r}") from None
-    if not math.isfinite(value):
-        raise ConfigError(name, f"must be a finite number, not {text!r}")
-    return value
+        return read_duration(text)
+    except ValueError as exc:
+        raise ConfigError(name, str(exc)) from None
 
 
 def parse_count(name: str, text: str) -> int:

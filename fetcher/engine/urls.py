@@ -19,6 +19,7 @@ from fetcher.engine.references import HeaderValue, RequestHeaders
 MAX_LENGTH = 8000
 """Octets; what RFC 9110, section 4.1 asks everybody to support."""
 
+_HOST_FIRST = re.compile(r"(?:[\w-]+\.)+[A-Za-z]{2,}(?:[:/?#]|$)|localhost\b|\d+(?:\.\d+){3}\b")
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)([^/?#\\]*)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _DNS_NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
@@ -134,10 +135,15 @@ def _refuse_disguises(text: str) -> None:
         raise InvalidUrl("has a percent-encoded host; write the name itself")
 
 
+def has_no_scheme(text: str) -> bool:
+    """Whether a text begins with a host, as a URL without its scheme does."""
+    return "@" not in text and _HOST_FIRST.match(text) is not None
+
+
 def _why(text: str) -> str:
     if "@" in text:  # what is repeated here may be a password
         return "is not a valid URL; where it has a user name or password, send them in an Authorization header instead"
-    if re.match(r"(?:[\w-]+\.)+[A-Za-z]{2,}(?:[:/?#]|$)|localhost\b|\d+(?:\.\d+){3}\b", text):
+    if has_no_scheme(text):
         return f"has no scheme; write https://{text[:100]}"
     return "is not a URL" if "://" not in text else "is not a valid URL: its host or port cannot be read"
 

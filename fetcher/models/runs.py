@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from django.apps import apps
 from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -66,6 +67,11 @@ class RunQuerySet(models.QuerySet["Run"]):
             dead = models.Q(state=RunState.RUNNING) & ~_attended(database_time())
             return self.filter(models.Q(state=state) | dead)
         return self.filter(state=state)
+
+    def with_failures(self) -> RunQuerySet:
+        """Return the runs in which a target failed or was skipped, by the index on such results."""
+        unsuccessful = apps.get_model("fetcher", "Result").objects.unsuccessful()
+        return self.filter(models.Exists(unsuccessful.filter(run=models.OuterRef("pk"))))
 
     def alive(self, moment: datetime | None = None) -> RunQuerySet:
         """Return the runs that go on: a worker's lease goes beyond a moment (None: now), or the cluster has them."""

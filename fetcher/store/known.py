@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fetcher.engine import types
 from fetcher.engine.references import RequestHeaders
 from fetcher.models import Result
 from fetcher.store.shards import NEWEST_GOOD, has_condition, load_previous, validators_for
@@ -25,16 +24,19 @@ class Known:
 
 
 def known_targets(
-    wanted: Mapping[bytes, types.Target], variant_of: Callable[[RequestHeaders], bytes]
+    wanted: Mapping[bytes, RequestHeaders], variant_of: Callable[[RequestHeaders], bytes]
 ) -> dict[bytes, Known]:
-    """Return what is known of the targets with these fingerprints; one that never succeeded is not among them."""
+    """Return what is known of the targets with these fingerprints; one that never succeeded is not among them.
+
+    ``wanted`` has the targets' own headers.
+    """
     found: dict[bytes, Known] = {}
     for marks in in_batches(list(wanted)):
         rows = rows_among(_NEWEST, marks, _NO_RUN)
         newest = {mark: pk for mark, pk in rows if pk is not None}
         previous = load_previous(list(newest.values()))
         for mark, pk in newest.items():
-            own = wanted[mark].headers
+            own = wanted[mark]
             validators = None if has_condition(own) else validators_for(previous.get(pk), variant_of(own))
             found[mark] = Known(pk, validators is not None)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -13,7 +13,8 @@ from fetcher.causes import Cause, any_of, parse_causes
 from fetcher.database_errors import is_outage
 from fetcher.engine.config import FetchConfig
 from fetcher.engine.defects import report_defect
-from fetcher.headers import Sealed
+from fetcher.engine.references import RequestHeaders
+from fetcher.headers import Sealed, load_headers
 from fetcher.models import PLACES, Lane, RejectedLine, Result, Run, Shard, Target
 from fetcher.options import RunOptions
 from fetcher.secrets import UnsealError, unseal
@@ -66,6 +67,30 @@ def failures(run: int, wanted: Q, *, after: int, limit: int) -> list[dict[str, A
     results = Result.objects.unsuccessful().filter(run=run, id__gt=after).order_by("id")
     columns = ("id", "target_id", "position", "label", "target__host")
     return list(results.values(*columns, wanted=wanted)[:limit])
+
+
+class Asked(NamedTuple):
+    """What a preview needs of a target: its host and its own headers."""
+
+    host: str
+    headers: RequestHeaders
+
+
+def failed_targets(run: int, causes: Iterable[Cause]) -> Iterator[dict[bytes, Asked]]:
+    """Yield the targets of ``failures`` by fingerprint, a window of results at a time. Raises UnsealError."""
+    wanted, after = any_of(causes), 0
+    while rows := failures(run, wanted, after=after, limit=WINDOW):
+        after = rows[-1]["id"]
+        results = {row["target_id"]: row["id"] for row in rows if row["wanted"]}
+        _, secrets = _own(set(results.values()))
+        found: dict[bytes, Asked] = {}
+        for batch in in_batches(list(results)):
+            columns = Target.objects.filter(id__in=batch).values_list("id", "fingerprint", "host", "headers")
+            for pk, mark, host, headers in columns:
+                own = load_headers(headers, secrets.get(results[pk], ()))
+                # With a secret that is wiped they cannot be compared with those of the last good result.
+                found[bytes(mark)] = Asked(host, () if any(value is None for _, value in own) else own)
+        yield found
 
 
 class RetryPlanner:

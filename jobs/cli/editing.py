@@ -75,7 +75,7 @@ def replace(options: dict[str, Any], *, stdout: OutputWrapper, stderr: OutputWra
 def _importing(
     options: dict[str, Any], config: FetchConfig, run_options: RunOptions, stderr: OutputWrapper
 ) -> Iterator[TargetList]:
-    entries = Inputs(inputs_from(options))
+    entries = Inputs(inputs_from(options, stderr))
     rejected = Rejections(Reporter("none", raw_stream(stderr)), kept=False)
     try:
         with imported(entries, config, run_options, source=entries.description, rejected=rejected) as found:

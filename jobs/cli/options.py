@@ -9,11 +9,13 @@ from django.core.management.base import CommandError, CommandParser
 
 from fetcher.cli.calling import whole_number
 from fetcher.cli.options import USAGE, checked_value
+from fetcher.engine.durations import read_duration
 from jobs.models import Missed, Overlap
 from jobs.schedules import Kind, Schedule, ScheduleError, parse_at, parse_cron, parse_every, parse_weekday
 from jobs.store import check_name
 
 _POLICIES = ("overlap", "missed", "start_jitter", "keep_runs", "keep_days")
+_MOST_JITTER = 3600
 _FLAGS = {"every": "--every", "weekday": "--weekly", "cron": "--cron", "time_zone": "--time-zone"}
 
 
@@ -95,12 +97,16 @@ def add_policy_options(parser: CommandParser) -> None:
     )
     group.add_argument(
         "--start-jitter",
-        metavar="S",
-        type=whole_number(0, 3600),
-        help="begin up to S seconds later, at random, so that jobs of one time do not begin together (default: 0)",
+        metavar="TIME",
+        type=checked_value(_jitter),
+        help="begin up to this much later, at random, so that jobs of one time do not begin together: 30s, 5m, at most "
+        "1h (default: 0s)",
     )
     group.add_argument(
-        "--keep-runs", metavar="N", type=whole_number(1, 100_000), help="keep the newest N runs (default: 50)"
+        "--keep-runs",
+        metavar="N",
+        type=whole_number(1, 100_000),
+        help="keep the newest N runs (default: 50, or about three days of them where these are more)",
     )
     group.add_argument(
         "--keep-days",
@@ -108,6 +114,13 @@ def add_policy_options(parser: CommandParser) -> None:
         type=whole_number(1, 10_000),
         help="and of these none that ended more than N days ago (default: 30)",
     )
+
+
+def _jitter(text: str) -> int:
+    seconds = read_duration(text)
+    if not 0 <= seconds <= _MOST_JITTER or seconds % 1:
+        raise ValueError(f"must be whole seconds from 0s to 1h, such as 30s or 5m, not {text[:100]!r}")
+    return int(seconds)
 
 
 def policies_from(options: dict[str, Any]) -> dict[str, Any]:

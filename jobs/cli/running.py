@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import DatabaseError, connection
 
+from fetcher.cli.calling import is_quiet
 from fetcher.cli.execution import SOME_FAILED, follow
 from fetcher.cli.output import print_no_run
 from fetcher.cli.progress import Reporter
@@ -43,7 +44,7 @@ def run(
 
     ``scheduled`` says that no person asks for it: then a job that is paused is passed over, and its jitter kept.
     """
-    reporter = Reporter("none", raw_stream(stderr))
+    reporter = Reporter("none", raw_stream(stderr), quiet=is_quiet(options))
     queued = is_queued(options)
     with editing():
         job = store.find_job(options["name"])
@@ -122,6 +123,7 @@ def _fetch(
         output=options["output"],
         progress_style=options["progress"],
         exit_zero=options["exit_zero"],
+        quiet=is_quiet(options),
         stdout=stdout,
         stderr=stderr,
     )
@@ -137,6 +139,7 @@ def _prune(job: Job, reporter: Reporter) -> None:
     try:
         pruned = prune_job(job)
     except (DatabaseError, OSError) as exc:  # the run itself is over, and saved
+        reporter.release()
         reporter.message(f"old runs of job {job.name} were not removed: {first_line(exc)}; its next run tries again")
     else:
         if pruned.runs:

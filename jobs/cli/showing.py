@@ -13,27 +13,32 @@ from rich.text import Text
 
 from fetcher.cli.runs import print_runs, unusual_options
 from fetcher.cli.summary import print_parts
-from fetcher.cli.text import count, printable
+from fetcher.cli.tables import Column, Listing
+from fetcher.cli.text import count, printable, shortened
 from jobs.models import JobRejectedLine
 from jobs.payloads import JobDetail, JobItem
 
 _REJECTED_SHOWN = 20
 _COLOURS = {"ran": "green", "waiting": "cyan", "skipped": "yellow", "missed": "yellow", "failed": "red"}
-_COLUMNS = ("job", "state", "targets", "schedule", "due next", "source")
+_COLUMNS = (
+    Column("job", folds=True),
+    Column("state", gives_way=2),
+    Column("targets", gives_way=4, right=True),
+    Column("schedule", gives_way=3),
+    Column("due next", gives_way=1),
+    Column("source", gives_way=5),
+)
 _FIRING_COLUMNS = ("due", "what became of it", "run", "why")
 
 
 def print_jobs(stream: TextIO, jobs: Sequence[JobItem]) -> None:
     """Print a table of jobs, a line each."""
-    table = _grid()
-    for name in _COLUMNS:
-        table.add_column(justify="right" if name == "targets" else "left", no_wrap=True)
-    table.add_row(*(Text(name, "bold") for name in _COLUMNS))
-    for job in jobs:
-        source = printable(job.source or "")
-        due = _by_its_clock(job, job.due_at) if job.due_at else ""
-        table.add_row(job.name, _state(job), count(job.targets), _schedule(job), due, Text(source[:40]))
-    print_parts(stream, [table])
+    print_parts(stream, [Listing(_COLUMNS, map(_row, jobs))])
+
+
+def _row(job: JobItem) -> tuple[str, ...]:
+    due = _by_its_clock(job, job.due_at) if job.due_at else ""
+    return job.name, _state(job), count(job.targets), _schedule(job), due, shortened(job.source or "", 40)
 
 
 def print_job(stream: TextIO, job: JobDetail, list_id: int) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fetcher.cli.summary import print_parts
+from fetcher.cli.tables import Column, Listing
 from fetcher.cli.text import count, duration, printable
 from jobs.queue import QueueItem
 from jobs.status import ClusterStatus
@@ -20,7 +20,7 @@ _ALARMS_SHOWN = 10
 def print_status(stream: TextIO, status: ClusterStatus) -> None:
     """Print all of it: a line on the queue, a table for each kind of thing that there is, and what looks wrong."""
     parts: list[RenderableType] = [
-        Text(f"Queue     {queue_line(status.queue)}"),
+        Text(f"Queue     {printable(queue_line(status.queue))}"),
         _clusters(status),
         *_workers(status),
         *_runs(status),
@@ -65,7 +65,7 @@ def _clusters(status: ClusterStatus) -> RenderableType:
         ("cluster", "state", "workers", "replaced", "started", "seen"),
         (
             (
-                f"{printable(cluster.machine)}:{cluster.pid}",
+                f"{cluster.machine}:{cluster.pid}",
                 cluster.state,
                 count(cluster.workers),
                 count(cluster.replaced),
@@ -82,7 +82,7 @@ def _workers(status: ClusterStatus) -> list[RenderableType]:
         return []
     rows = (
         (
-            f"{printable(worker.machine)}:{worker.pid}",
+            f"{worker.machine}:{worker.pid}",
             "" if worker.run is None else str(worker.run),
             count(worker.lanes) if worker.sends else "reads the source",
             "ended" if worker.ended else _lease(worker.lease_s),
@@ -98,15 +98,15 @@ def _runs(status: ClusterStatus) -> list[RenderableType]:
     rows = (
         (
             str(run.id),
+            run.job or run.label or "",
             run.state,
-            printable(run.job or run.label or "")[:40],
             f"{count(run.pending)} of {count(run.total)}",
             count(run.workers),
             "" if run.woken_s is None else _ago(run.woken_s),
         )
         for run in status.runs
     )
-    return [_table(("run", "state", "job or label", "pending", "workers", "woken"), rows)]
+    return [_table(("run", "job or label", "state", "pending", "workers", "woken"), rows, named=2)]
 
 
 def _alarms(status: ClusterStatus) -> list[RenderableType]:
@@ -121,14 +121,12 @@ def _alarms(status: ClusterStatus) -> list[RenderableType]:
     return [_table(("job", "due", ""), rows)]
 
 
-def _table(names: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for _ in names:
-        table.add_column(no_wrap=True)
-    table.add_row(*(Text(name, "bold") for name in names))
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+def _table(names: tuple[str, ...], rows: Iterable[tuple[str, ...]], named: int = 1) -> Listing:
+    """Return a table whose first ``named`` columns say what a row is of; of the others the last gives way first."""
+    columns = (
+        Column(name, gives_way=max(0, place - named + 1), folds=place < named) for place, name in enumerate(names)
+    )
+    return Listing(list(columns), rows)
 
 
 def _minute(timestamp: str) -> str:

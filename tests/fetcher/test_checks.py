@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.db import connection, connections
 from pytest_django import Settings
 
-from fetcher.checks import _sqlite, check_settings, has_wal_reset_bug
+from fetcher.checks import _sqlite, check_names, check_settings, has_wal_reset_bug
 from fetcher.secrets import PUBLISHED_KEY
 
 
@@ -34,6 +34,27 @@ def test_options_and_other_settings_are_both_looked_at(settings: Settings) -> No
     settings.FETCHER_PAGE_LIMIT = "x"
 
     assert len(check_settings()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("FETCHER_CONCURENCY", "; did you mean FETCHER_CONCURRENCY?"),
+        ("FETCHER_CEILING_MAX_BODDY", "; did you mean FETCHER_CEILING_MAX_BODY?"),
+        ("FETCHER_XYZ", ""),
+    ],
+)
+def test_an_unknown_setting_or_variable_is_w013_and_its_value_is_not_shown(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    assert check_names() == []
+    setattr(settings, name, "s3cret")
+    [found] = check_names()
+    assert (found.id, found.msg) == ("fetcher.W013", f"{name} is not a setting of Trawl and has no effect{advice}")
+    assert "s3cret" not in str(found)
+    delattr(settings, name)
+    monkeypatch.setenv(name, "s3cret")
+    assert check_names() == [found]
 
 
 def deployed(name: str) -> list[CheckMessage]:

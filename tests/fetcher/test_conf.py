@@ -13,7 +13,7 @@ from fetcher import conf
 from fetcher.api.asked import CONFIG_OPTIONS
 from fetcher.checks import check_settings
 from fetcher.engine.addresses import AllowedNetwork
-from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig
+from fetcher.engine.config import CONFIG_FIELDS, ConfigError, FetchConfig, parse_duration
 from fetcher.engine.transport import ConnectionOptions
 
 STRINGS: dict[str, tuple[str, Any]] = {
@@ -231,3 +231,18 @@ def test_ceiling_is_read_from_its_setting_and_checked(settings: Settings, field:
 def test_defaults_of_all_options_are_below_their_ceilings() -> None:
     made = {**dataclasses.asdict(FetchConfig()), "split_hosts": 1}
     conf.Ceilings().check(made, FetchConfig(max_attempts=1, max_body=1))
+
+
+DURATIONS = [name for name, read in conf._READERS.items() if read is parse_duration]
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+def test_every_setting_that_is_a_duration_takes_units(name: str) -> None:
+    assert conf.read_value(name, "90s") == 90
+    assert conf.read_value(name, "500ms") == 0.5
+    assert conf.read_value(name, 90) == 90
+
+
+def test_every_float_setting_is_a_duration() -> None:
+    kinds = (FetchConfig, conf.Settings, ConnectionOptions)
+    assert {field.name for kind in kinds for field in fields(kind) if field.type == "float"} == set(DURATIONS)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetcher.texts import check_label, clean_json, clean_text
+from fetcher.texts import check_label, clean_json, clean_text, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,19 @@ def test_label_of_more_than_a_line_of_plain_text_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "nightly", "t\xe4glich \u65e5\u672c\u3000", "x" * 200])
 def test_label_is_returned_as_it_is(text: str) -> None:
     assert check_label(text) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "prefix", "found"),
+    [
+        ("dead_line", "", "; did you mean deadline?"),
+        ("FETCHER_GRACEE", "FETCHER_", "; did you mean FETCHER_GRACE?"),
+        ("FETCHER_XYZ", "FETCHER_", ""),
+        ("colour", "", ""),
+        ("", "", ""),
+        ("x" * 100_000, "", ""),
+    ],
+)
+def test_did_you_mean_suggests_only_what_is_similar(word, prefix, found):
+    known = [f"{prefix}{name}" for name in (("GRACE", "PROXY") if prefix else ("deadline", "grace"))]
+    assert did_you_mean(word, known, prefix) == found

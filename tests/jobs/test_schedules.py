@@ -122,6 +122,11 @@ def test_in_words(schedule, words):
 REFUSED = {
     "an interval of nought": (lambda: parse_every("0m"), "every", "nought"),
     "an interval without a unit": (lambda: parse_every("15"), "every", "15m, 2h or 1d"),
+    "an interval with a part of a minute": (
+        lambda: parse_every("90s"),
+        "every",
+        "whole minutes, such as 15m, not '90s'",
+    ),
     "an interval below nought": (lambda: parse_every("-5m"), "every", "15m, 2h or 1d"),
     "an interval that no column takes": (lambda: every(MOST_MINUTES + 1), "every", "at most"),
     "no interval": (lambda: Schedule(kind=Kind.EVERY), "every", "at least"),
@@ -160,7 +165,7 @@ def test_what_cannot_be_used_is_refused_by_its_field(make, field, text):
 
 
 def test_what_is_written_is_read():
-    assert [parse_every(text) for text in ("15m", "2h", "1D")] == [15, 120, 1440]
+    assert [parse_every(text) for text in ("15m", "2h", "1D", "1h30m", "120s")] == [15, 120, 1440, 90, 2]
     assert [parse_at(text) for text in ("6:30", "06:30", "23:59")] == ["06:30", "06:30", "23:59"]
     assert [parse_weekday(text) for text in ("mon", "Sunday")] == [0, 6]
     assert parse_cron(" 0  8-17/2 * *   mon#1 ") == "0 8-17/2 * * mon#1"

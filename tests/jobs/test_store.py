@@ -93,3 +93,33 @@ def test_an_unknown_job_is_named(name):
     make_job()
     with pytest.raises(store.NoSuchJob, match="there is no job"):
         store.find_job(name)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "runs"),
+    [
+        (Schedule(), 50),
+        (Schedule(kind=Kind.EVERY, every=10), 432),
+        (Schedule(kind=Kind.EVERY, every=1), 4320),
+        (Schedule(kind=Kind.EVERY, every=120), 50),
+        (Schedule(kind=Kind.DAILY, at="06:30"), 50),
+        (Schedule(kind=Kind.CRON, cron="*/10 * * * *"), 432),
+        (Schedule(kind=Kind.CRON, cron="0 0 29 2 *"), 50),
+    ],
+    ids=str,
+)
+def test_usual_keep_runs_covers_three_days_whatever_the_interval(schedule, runs):
+    assert store.usual_keep_runs(schedule) == runs
+    assert make_job(schedule=schedule).keep_runs == runs
+
+
+def test_keep_runs_that_is_given_stays():
+    often = Schedule(kind=Kind.EVERY, every=10)
+    assert make_job(schedule=often, keep_runs=7).keep_runs == 7
+    assert store.change_job("news", Wanted(schedule=Schedule(kind=Kind.EVERY, every=1))).keep_runs == 7
+
+
+def test_usual_keep_runs_follows_a_change_of_the_schedule():
+    make_job()
+    assert store.change_job("news", Wanted(schedule=Schedule(kind=Kind.EVERY, every=10))).keep_runs == 432
+    assert store.change_job("news", Wanted(schedule=Schedule(kind=Kind.DAILY, at="06:30"))).keep_runs == 50

@@ -72,3 +72,28 @@ class TestDatabaseUrl:
             6432,
         )
         assert found["OPTIONS"]["connect_timeout"] == 10
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("sqlite:////srv/a#b.sqlite3", "write %23 for #, %3F for ?"),
+        ("sqlite:///a?b.sqlite3", "write %23 for #, %3F for ?"),
+        ("postgres://me:s3#cret@db.example:5432/trawl", "write %23 for #"),
+        ("postgres://me:s3/cret@db.example:5432/trawl", "%2F for /"),
+        ("postgres://me:s3?cret@db.example:5432/trawl", "%3F for ?"),
+    ],
+)
+def test_a_database_url_that_a_character_cuts_is_refused_with_the_reason(url: str, text: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as raised:
+        database(url)
+    assert text in str(raised.value)
+    assert "cret" not in str(raised.value)
+
+
+def test_characters_that_cut_a_database_url_may_be_written_as_advised() -> None:
+    assert database("sqlite:////srv/a%23b%3Fc.sqlite3")["NAME"] == "/srv/a#b?c.sqlite3"
+    found = database("postgres://me:s3%23%2F%3Fcret@db.example:5432/trawl?application_name=a@b")
+    assert (found["PASSWORD"], found["HOST"], found["NAME"]) == ("s3#/?cret", "db.example", "trawl")
+    assert found["OPTIONS"]["application_name"] == "a@b"
+    assert database("postgres:///trawl?host=/run/postgresql&user=a@b")["OPTIONS"]["host"] == "/run/postgresql"

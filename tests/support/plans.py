@@ -83,6 +83,7 @@ def reads(filled: Filled) -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"results, {name}, {place} page", results_page(run, given, after)
     yield "a result", lambda: payloads.result_detail(first)
     yield "runs", lambda: payloads.run_items(Run.objects.order_by("-id")[: LIMIT + 1])
+    yield "runs with failures", lambda: payloads.run_items(Run.objects.order_by("-id").with_failures()[: LIMIT + 1])
     for column in ("state", "label", "job_name"):
         yield f"runs by {column}", _runs(column)
     wanted = any_of(parse_causes("http_status:404"))

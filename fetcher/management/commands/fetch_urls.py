@@ -14,6 +14,7 @@ from fetcher.cli.calling import (
     add_split_option,
     add_workers_option,
     inputs_from,
+    is_quiet,
 )
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.execution import Execution, follow
@@ -25,6 +26,7 @@ from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
 from fetcher.disk import shortage, urls_in
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
+from fetcher.preview import preview
 from fetcher.queueing import queue_list
 from fetcher.service import fetch_list
 from fetcher.sources import Inputs, SourceError
@@ -35,10 +37,10 @@ examples:
   manage.py fetch_urls https://example.org/ https://example.com/feed.xml
   manage.py fetch_urls --file urls.txt --label nightly --concurrency 200
   printf 'https://example.org/\\n' | manage.py fetch_urls - --output ndjson | jq .status
-  manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 0.5 --max-attempts 6
+  manage.py fetch_urls --file urls.txt --per-host 2 --host-delay 500ms --max-attempts 6
   manage.py fetch_urls --file items.csv --file feeds.opml --format auto --plan
   manage.py fetch_urls --file sitemap.xml --format sitemap --user-agent 'me/1 (me@example.org)' --max-redirects 3
-  manage.py fetch_urls --file urls.txt --connect-timeout 5 --read-timeout 10 --deadline 30 --total-deadline 120
+  manage.py fetch_urls --file urls.txt --connect-timeout 5s --read-timeout 10s --deadline 30s --total-deadline 2m
   manage.py fetch_urls --file items.jsonl --method PUT --max-body 512KiB --output json --progress none --exit-zero
   manage.py fetch_urls --file urls.txt --host-failures 5 --allow-network 10.0.0.0/8
   manage.py fetch_urls --data @query.json --header 'Content-Type: application/json' --extract 'items[].id' https://api.example.org/search
@@ -46,6 +48,8 @@ examples:
   manage.py fetch_urls --header 'Authorization: env:API_TOKEN' https://api.example.org/items
   manage.py fetch_urls --file urls.txt --workers 2 --split-hosts 2
   manage.py fetch_urls --retry-failed 12 --cause dns,timeout,http_status:5xx --max-attempts 8
+  manage.py fetch_urls --retry-failed 12 --plan
+  manage.py fetch_urls --file urls.txt --quiet    # in a crontab: no output when all is well
   manage.py fetch_urls --resume
   manage.py fetch_urls --resume 12 --workers 2 --output ndjson
   manage.py fetch_urls --file urls.txt --queue
@@ -101,14 +105,14 @@ class Command(TrawlCommand):
             check_label(options["label"] or "")
         except ValueError as exc:
             raise CommandError(f"argument --label: {exc}", returncode=USAGE) from None
+        if options["plan"] and options["output"] == "ndjson":
+            raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         if is_retry(options):
             retry_failed(options, stdout=self.stdout, stderr=self.stderr)
             return
         config = config_from(options)
-        if options["plan"] and options["output"] == "ndjson":
-            raise CommandError("argument --plan: prints one summary; use --output summary or json", returncode=USAGE)
         run_options = options_from(options, stdin_is_source="-" in options["urls"] + options["file"])
-        inputs = inputs_from(options)
+        inputs = inputs_from(options, self.stderr)
         ensure_database()
         try:
             entries = Inputs(inputs)
@@ -118,9 +122,8 @@ class Command(TrawlCommand):
             self.stderr.write(warning)
         if options["plan"]:
             show_plan(
-                iter(entries),
+                lambda rejected: preview(iter(entries), config, run_options, rejected=rejected),
                 config,
-                run_options,
                 output=options["output"],
                 exit_zero=options["exit_zero"],
                 stdout=self.stdout,
@@ -145,6 +148,7 @@ class Command(TrawlCommand):
             output=options["output"],
             progress_style=options["progress"],
             exit_zero=options["exit_zero"],
+            quiet=is_quiet(options),
             stdout=self.stdout,
             stderr=self.stderr,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from fetcher.cli.calling import add_quiet_option, is_quiet
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.lookup import asking
 from fetcher.cli.options import USAGE
@@ -49,6 +51,7 @@ class Command(TrawlCommand):
             "--older-than", metavar="AGE", type=age, help="only runs that ended so long ago: 12h, 30d, 8w"
         )
         parser.add_argument("--dry-run", action="store_true", help="only say which runs would be removed")
+        add_quiet_option(parser, "for crontabs, the same as -v 0: print errors only")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prune."""
@@ -60,5 +63,8 @@ class Command(TrawlCommand):
             if options["dry_run"]:
                 print_plan(out, options["keep"], options["older_than"])
             else:
-                prune(out, err, options["keep"], options["older_than"])
+                quiet = is_quiet(options)
+                prune(
+                    StringIO() if quiet else out, StringIO() if quiet else err, options["keep"], options["older_than"]
+                )
             out.flush()

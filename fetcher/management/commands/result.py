@@ -12,6 +12,7 @@ from fetcher.cli.lookup import asking, find_run, run_reference
 from fetcher.cli.options import USAGE
 from fetcher.cli.story import document, print_story
 from fetcher.cli.streams import raw_stream, use_utf8
+from fetcher.cli.typed import completed
 from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.urls import parse_url
 from fetcher.models import Result
@@ -71,7 +72,7 @@ def _find(text: str, run: int | None) -> int:
         advice = "a result's number is the id in --output ndjson and in the API; a URL works as well"
     else:
         try:
-            url = parse_url(text)
+            url = parse_url(completed(text))
         except InvalidUrl as exc:
             reason = shown_text(str(exc))
             raise CommandError(f"argument ID|URL: {redacted(text)!r} {reason}", returncode=USAGE) from None

@@ -19,6 +19,7 @@ from fetcher.models import Run, RunState
 _EPILOG = """\
 examples:
   manage.py runs list --state interrupted
+  manage.py runs list --with-failures --limit 5
   manage.py runs list --label nightly --limit 5 --output json
   manage.py runs show latest
   manage.py runs show 12 --watch
@@ -57,6 +58,9 @@ class Command(TrawlCommand):
         listing = forms.add_parser("list", help="list runs, the newest first")
         listing.add_argument("--state", choices=RunState.values, help="only runs in this state")
         listing.add_argument("--label", help="only runs with this label")
+        listing.add_argument(
+            "--with-failures", action="store_true", help="only runs in which a URL failed or was skipped"
+        )
         listing.add_argument("--limit", type=_limit, default=20, metavar="N", help="so many at most (default: 20)")
         listing.add_argument("--output", choices=("table", "json"), default="table", help="(default: table)")
         showing = forms.add_parser("show", help="show one run")
@@ -88,13 +92,18 @@ class Command(TrawlCommand):
             runs = runs.in_state(options["state"])
         if options["label"] is not None:
             runs = runs.filter(label=options["label"].replace("\x00", ""))
+        if options["with_failures"]:
+            runs = runs.with_failures()
         found = payloads.run_items(runs[: options["limit"]])
         if options["output"] == "json":
             out.write(payloads.encode(found).decode() + "\n")
         elif found:
             print_runs(out, found)
         else:
-            raw_stream(self.stderr).write("there is no such run\n")
+            hint = ""
+            if options["state"] == RunState.FAILED:
+                hint = "; a failed run could not go on. Runs in which URLs failed: manage.py runs list --with-failures"
+            raw_stream(self.stderr).write(f"there is no such run{hint}\n")
         out.flush()
 
     def _show(self, out: Any, options: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
@@ -11,8 +10,11 @@ from django.core.management.base import CommandParser
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.console import console_for
 from fetcher.cli.lookup import asking
+from fetcher.cli.options import checked_value
 from fetcher.cli.runs import interruptible
 from fetcher.cli.streams import ends_when_lost, raw_stream, use_utf8
+from fetcher.engine.config import check_seconds, parse_duration
+from fetcher.engine.durations import write_duration
 from fetcher.payloads import encode
 from jobs.cli.status import print_status, status_line
 from jobs.status import LATE, ClusterStatus, cluster_status
@@ -25,7 +27,7 @@ examples:
   manage.py cluster status
   manage.py cluster status --watch
   manage.py cluster status --output json
-  manage.py cluster status --late 600 > /dev/null || echo "see to the cluster"
+  manage.py cluster status --late 10m > /dev/null || echo "see to the cluster"
 
 What it cannot know: whether a process of another machine still runs (it counts as lost a minute after it was last
 heard of), and how many messages of a queue in Redis are being worked on.
@@ -38,14 +40,10 @@ exit codes:
 """
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text[:100]!r}")
-    return value
+def _late(text: str) -> float:
+    seconds = parse_duration("late", text)
+    check_seconds("late", seconds, zero=False)
+    return seconds
 
 
 class Command(TrawlCommand):
@@ -62,10 +60,11 @@ class Command(TrawlCommand):
         status.add_argument("--watch", action="store_true", help="look again every few seconds, until Ctrl-C")
         status.add_argument(
             "--late",
-            type=_seconds,
+            type=checked_value(_late),
             default=LATE,
-            metavar="S",
-            help=f"seconds that a message may wait before it looks wrong (default: {LATE:g})",
+            metavar="TIME",
+            help="how long a message may wait before it looks wrong: 90s, 10m; a number is seconds "
+            f"(default: {write_duration(LATE)})",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -24,11 +24,11 @@ _EPILOG = """\
 examples:
   manage.py job add feeds --file feeds.opml --every 15m
   manage.py job add items --file items.csv --daily 06:30 --time-zone Europe/Berlin --keep-runs 10 --keep-days 7
-  manage.py job add pages --weekly mon 09:00 --per-host 2 --host-delay 0.5 https://example.org/ https://example.com/feed.xml
+  manage.py job add pages --weekly mon 09:00 --per-host 2 --host-delay 500ms https://example.org/ https://example.com/feed.xml
   manage.py job add api --cron '*/5 8-17 * * mon-fri' --header 'Authorization: env:API_TOKEN' https://api.example.org/items
   manage.py job list
   manage.py job show feeds
-  manage.py job set feeds --every 1h --overlap queue --start-jitter 30 --max-attempts 6
+  manage.py job set feeds --every 1h --overlap queue --start-jitter 30s --max-attempts 6
   manage.py job set api --no-schedule
   manage.py job import items --file items.jsonl
   manage.py job export items > targets.jsonl

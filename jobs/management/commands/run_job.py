@@ -14,10 +14,11 @@ from jobs.cli.running import run
 _EPILOG = """\
 examples:
   manage.py run_job news
+  manage.py run_job news --quiet
   manage.py run_job news --workers 2 --progress none --output json --exit-zero
 
 In a crontab, with a folder and an interpreter of yours:
-  */15 * * * *  cd /srv/trawl && .venv/bin/python manage.py run_job news --progress none
+  */15 * * * *  cd /srv/trawl && .venv/bin/python manage.py run_job news --quiet
 
 A job that is paused is passed over. While a run of it is in progress this one is skipped, or waits, as the job's
 --overlap says. Afterwards old runs are removed, as its --keep-runs and --keep-days say.

@@ -67,6 +67,14 @@ class TestOptions:
         assert (asked.config.per_host, asked.config.max_body, asked.config.headers) == (2, 1024, (("A", "1"),))
         assert (asked.options.data, asked.options.extract, asked.label) == ("é".encode(), "a.b", "x")
 
+    def test_misspelt_one_is_named_with_the_one_that_may_be_meant(self):
+        found = problem(json.dumps({"urls": [URL], "options": {"dead_line": 5}}).encode())
+        assert found.detail.endswith("; did you mean deadline?")
+
+    def test_durations_are_seconds_or_have_units(self):
+        config = read(options={"deadline": "1m", "read_timeout": "500ms", "host_delay": 2}).config
+        assert (config.deadline, config.read_timeout, config.host_delay) == (60, 0.5, 2)
+
     def test_headers_are_on_top_of_those_of_the_settings(self, settings):
         settings.FETCHER_HEADERS = {"A": "1", "B": "2"}
         assert dict(read(options={"headers": [["b", "3"]]}).config.headers) == {"A": "1", "b": "3"}
@@ -88,6 +96,7 @@ class TestOptions:
             ("per_host", "many", "per_host must be a whole number, not 'many'"),
             ("per_host", True, "per_host must be a whole number of at least 1, not True"),
             ("deadline", -1, "deadline must be a number of seconds, more than 0, not -1"),
+            ("deadline", "soon", "deadline must be a duration such as 500ms, 30s, 5m or 1h, not 'soon'"),
             ("user_agent", 5, "user_agent must be text, not 5"),
             ("headers", {"A": "env:HOME"}, "headers the value of A asks for the environment variable HOME"),
             ("headers", ["A"], "headers must be pairs"),
@@ -102,6 +111,7 @@ class TestOptions:
             ("split_hosts", "2", "split_hosts must be a whole number of at least 1, not '2'"),
             ("allowed_networks", ["10.0.0.0/8"], "allowed_networks is the operator's to say"),
             ("colour", "red", "colour is no option; there are concurrency, per_host"),
+            ("dead_line", 5, "dead_line is no option; there are concurrency"),
         ],
     )  # fmt: skip
     def test_that_cannot_be_used_are_named(self, name, value, text):

@@ -34,6 +34,9 @@ def test_every_option_sets_the_field_of_its_name():
     [
         (("--concurrency", "7"), {"concurrency": 7}),
         (("--host-delay", "0.5"), {"host_delay": 0.5}),
+        (("--host-delay", "500ms"), {"host_delay": 0.5}),
+        (("--deadline", "1h", "--total-deadline", "2h"), {"deadline": 3600, "total_deadline": 7200}),
+        (("--read-timeout", "5s", "--connect-timeout", "1.5s"), {"read_timeout": 5, "connect_timeout": 1.5}),
         (("--max-body", "512KiB"), {"max_body": 512 * 1024}),
         (("--max-redirects", "0"), {"max_redirects": 0}),
         (("--host-failures", "0"), {"host_failures": 0}),
@@ -97,6 +100,14 @@ def test_help_shows_the_defaults_that_hold():
     text = parser.format_help()
     assert "(default: 6)" in text
     assert "(default: 5MiB)" in text
+    assert "(default: 600s)" in text
+
+
+def test_a_duration_that_cannot_be_read_is_named_with_an_example():
+    parser = CommandParser(called_from_command_line=False)
+    add_fetch_options(parser)
+    with pytest.raises(CommandError, match="--deadline: must be a duration such as 500ms, 30s, 5m or 1h, not 'soon'"):
+        parser.parse_args(["--deadline", "soon"])
 
 
 def request(*arguments: str) -> RunOptions:

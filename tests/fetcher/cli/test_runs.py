@@ -30,8 +30,16 @@ def test_the_list_has_a_line_for_each_run():
     out = io.StringIO()
     print_runs(out, [item(run)])
     head, line = out.getvalue().splitlines()
-    assert head.split()[:3] == ["run", "state", "label"]
-    assert line.split() == f"{run.pk} completed nightly [2J 1 1 0 0 0 0 2026-03-01 12:00 1 min 30 s".split()
+    assert head.split()[:5] == ["run", "label", "or", "source", "state"]
+    assert line.split() == f"{run.pk} nightly [2J completed 1 1 0 0 0 0 2026-03-01 12:00 1 min 30 s".split()
+
+
+def test_the_list_names_a_run_without_a_label_by_its_source():
+    out = io.StringIO()
+    print_runs(out, [item(finished(source="lists/\x1burls.txt")), item(finished(source="a.txt", label="named"))])
+    lines = out.getvalue().splitlines()
+    assert lines[1].split()[1:4] == ["lists/", "urls.txt", "completed"]
+    assert lines[2].split()[1:3] == ["named", "completed"]
 
 
 class TestShow:

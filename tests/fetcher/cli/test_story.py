@@ -68,8 +68,8 @@ class TestHint:
         ("kind", "text", "option"),
         [
             ("blocked_address", "", "--allow-network"),
-            ("timeout", "no bytes for 30 s (--read-timeout)", "--read-timeout SECONDS"),
-            ("timeout", "took long (--deadline)", "--deadline SECONDS"),
+            ("timeout", "no bytes for 30 s (--read-timeout)", "--read-timeout TIME, such as 2m"),
+            ("timeout", "took long (--deadline)", "--deadline TIME, such as 2m"),
             ("timeout", "", "--total-deadline"),
             ("too_large", "", "--max-body"),
             ("too_many_redirects", "", "--max-redirects"),
@@ -116,6 +116,20 @@ class TestStory:
         assert found.count("three") < 30
         assert "…" in found
 
+    @pytest.mark.parametrize(
+        ("charset", "codec"),
+        [("iso-8859-1", "latin-1"), ('"windows-1252"', "cp1252"), ("utf-16", "utf-16"), ("shift_jis", "shift_jis"),
+         ("UTF-8", "utf-8-sig"), ("no-such-charset", "utf-8")],
+    )  # fmt: skip
+    def test_shows_a_text_in_its_charset(self, charset, codec):
+        text = "名前\nsecond" if codec == "shift_jis" else "Größe\nsecond"
+        found = story(body=make_body(text.encode(codec)), content_type=f"text/html; charset={charset}")
+        assert f"\n  {text.splitlines()[0]}\n  second\n" in found
+
+    def test_shows_a_text_that_is_cut_within_a_character(self):
+        found = story(body=make_body(("é" * 20_000).encode()), content_type="text/plain; charset=utf-8")
+        assert "\ufffd" not in found
+
     def test_shows_no_binary(self):
         found = story(body=make_body(b"\x89PNG\x00"), content_type="image/png")
         assert "it is no text" in found
@@ -154,6 +168,7 @@ class TestStory:
         ("image/svg+xml", b"<svg>", False),
         ("application/octet-stream", b"text", False),
         ("text/plain", b"a\x00b", False),
+        ("text/plain; charset=utf-16le", b"a\x00b\x00", True),
         (None, "é".encode(), True),
         (None, b"\xff\xfe", False),
     ],
@@ -163,7 +178,7 @@ def test_text_is_told_by_type_then_by_bytes(content_type, start, found):
 
 
 def test_first_lines_are_bounded():
-    lines = first_lines(b"x" * 5000 + b"\n" + b"y\n" * 500, whole=True)
+    lines = first_lines("x" * 5000 + "\n" + "y\n" * 500, whole=True)
     assert len(lines) <= 21
     assert max(map(len, lines)) <= 201
     assert lines[-1] == "…"

@@ -217,6 +217,31 @@ class TestNothingToRetry:
         assert Called("--retry-failed", str(run), "--cause", "dns", "--output", "ndjson").out == ""
 
 
+class TestPlan:
+    def test_counts_what_failed_and_requests_and_saves_nothing(self, failed, threaded_origin):
+        before = len(threaded_origin.log)
+        hosts = Result.objects.unsuccessful().filter(run=failed).values("target__host").distinct().count()
+        called = Called("--retry-failed", str(failed), "--plan", "--output", "json")
+        plan = json.loads(called.out)
+        assert (called.code, plan["targets"], plan["hosts"], plan["duplicates"]) == (0, 7, hosts, 0)
+        assert len(threaded_origin.log) == before
+        assert Run.objects.count() == 1
+
+    def test_is_narrowed_by_cause(self, failed):
+        called = Called("--retry-failed", str(failed), "--plan", "--cause", "http_status:5xx")
+        assert called.out.startswith("Plan: 5 targets on ")
+
+    def test_knows_what_succeeded_before(self, failed, flaky):
+        Called(*flaky, *ALLOW)
+        plan = json.loads(Called("--retry-failed", str(failed), "--plan", "--output", "json").out)
+        assert plan["known"] == 5
+
+    def test_reads_more_failures_than_one_window(self, failed, monkeypatch):
+        monkeypatch.setattr("fetcher.store.retry.WINDOW", 2)
+        plan = json.loads(Called("--retry-failed", str(failed), "--plan", "--output", "json").out)
+        assert plan["targets"] == 7
+
+
 class TestWhatCannotBe:
     @pytest.mark.parametrize(
         ("arguments", "text"),
@@ -225,7 +250,8 @@ class TestWhatCannotBe:
             (("-",), "argument URL: not allowed with --retry-failed"),
             (("--file", "urls.txt"), "argument --file: not allowed with --retry-failed"),
             (("--format", "csv"), "argument --format: not allowed with --retry-failed"),
-            (("--plan",), "argument --plan: not allowed with --retry-failed: look at the failures with: runs show RUN"),
+            (("--plan", "--output", "ndjson"), "argument --plan: prints one summary"),
+            (("--plan", "--queue"), "argument --plan: not allowed with --queue"),
             (("--method", "PUT"), "argument --method: not allowed with --retry-failed: each target keeps the method"),
             (("--data", ""), "argument --data: not allowed with --retry-failed: each target keeps the method and body"),
             (("--concurrency", "0"), "argument --concurrency: must be a whole number of at least 1"),

@@ -40,11 +40,19 @@ class TestStatus:
         assert [cluster["workers"] for cluster in found["clusters"]] == [2, 4]
         assert found["problems"] == []
 
-    @pytest.mark.parametrize("value", ["0", "-1", "nan", "soon"])
-    def test_refuses_what_is_no_time(self, value):
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            ("0", "must be a number of seconds, more than 0, not 0"),
+            ("-1", "must be a number of seconds, more than 0, not -1"),
+            ("nan", "must be a duration such as 500ms, 30s, 5m or 1h, not 'nan'"),
+            ("soon", "must be a duration such as 500ms, 30s, 5m or 1h, not 'soon'"),
+        ],
+    )
+    def test_refuses_what_is_no_time(self, value, reason):
         called = status("--late", value)
         assert called.code
-        assert "must be a number of seconds above 0" in called.err
+        assert f"argument --late: {reason}" in called.err
 
     @pytest.mark.django_db(transaction=True)
     def test_watches_until_it_is_interrupted(self, transactional_db):

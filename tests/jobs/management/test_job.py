@@ -67,6 +67,11 @@ class TestAdd:
         assert job("add", "a", "--file", str(file), "--cron", "*/5 * * * *").code == 0
         assert Job.objects.get().list.source == str(file)
 
+    def test_takes_durations_with_units_and_stores_seconds(self):
+        job("add", "a", "--every", "1h30m", "--start-jitter", "5m", "--deadline", "1m", "http://a/1")
+        found = Job.objects.get()
+        assert (found.every_minutes, found.start_jitter, found.options["deadline"]) == (90, 300, 60)
+
     def test_tells_when_it_is_due_and_who_fetches_it(self):
         told = job("add", "a", "http://a/1", "--daily", "6:30", "--time-zone", "Asia/Tokyo").out.splitlines()
         assert (told[0], told[1][:9], told[1][-40:]) == (
@@ -91,6 +96,17 @@ class TestAdd:
             (("a", "--file", "nowhere.txt"), 1, "nowhere.txt: cannot be read"),
             (("a", "http://a/", "--every", "0m"), 2, "argument --every: must be at least 1m"),
             (("a", "http://a/", "--every", "soon"), 2, "argument --every: must be an interval such as 15m"),
+            (
+                ("a", "http://a/", "--every", "90s"),
+                2,
+                "argument --every: must be whole minutes, such as 15m, not '90s'",
+            ),
+            (
+                ("a", "http://a/", "--start-jitter", "2h"),
+                2,
+                "argument --start-jitter: must be whole seconds from 0s to 1h",
+            ),
+            (("a", "http://a/", "--start-jitter", "soon"), 2, "must be a duration such as 500ms, 30s, 5m or 1h"),
             (("a", "http://a/", "--daily", "25:00"), 2, "argument --daily: must be a time of day"),
             (("a", "http://a/", "--weekly", "moon", "9:00"), 2, "argument --weekly: must be one of mon"),
             (("a", "http://a/", "--weekly", "mon", "9"), 2, "argument --weekly: must be a time of day"),

@@ -116,11 +116,18 @@ class TestRuns:
         assert (found.returncode, found.stderr) == (0, "")
         assert [line.split()[0] for line in found.stdout.splitlines()] == ["run", str(newest.pk), str(run.pk)]
 
-    @pytest.mark.parametrize("arguments", [("--state", "completed"), ("--label", "nightly")])
+    @pytest.mark.parametrize("arguments", [("--state", "completed"), ("--label", "nightly"), ("--with-failures",)])
     def test_list_filters(self, run, arguments):
         make_run(state="interrupted")
         found = call("runs", "list", *arguments, "--output", "json")
         assert [item["id"] for item in json.loads(found.stdout)] == [run.pk]
+
+    def test_list_of_failed_runs_says_how_to_find_runs_with_failures(self, run):
+        found = call("runs", "list", "--state", "failed")
+        assert (found.returncode, found.stdout) == (0, "")
+        assert found.stderr.endswith("manage.py runs list --with-failures\n")
+        advised = call(*found.stderr.split("manage.py ")[1].split(), "--output", "json")
+        assert [item["id"] for item in json.loads(advised.stdout)] == [run.pk]
 
     def test_list_of_nothing_says_so(self):
         found = call("runs", "list")
@@ -158,7 +165,7 @@ class TestResult:
         assert newest["attempt_log"] == []
 
     def test_has_a_hint(self, run):
-        assert "--read-timeout SECONDS" in call("result", "https://example.com/b").stdout
+        assert "--read-timeout TIME, such as 2m" in call("result", "https://example.com/b").stdout
 
 
 class TestExport:
