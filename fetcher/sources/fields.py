@@ -12,7 +12,7 @@ from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.references import HeaderValue, RequestHeaders
 from fetcher.engine.types import Target
 from fetcher.engine.urls import parse_url
-from fetcher.sources.entry import Entry, rejection
+from fetcher.sources.entry import Entry, rejection, trimmed
 
 NAMES = ("url", "method", "headers", "body", "label", "retry")
 MAX_RECORD = 2**20
@@ -54,7 +54,7 @@ def entry_for_fields(source: str, line: int, fields: Fields) -> Entry:
 
 def target_for(fields: Fields) -> Target:
     """Return the target. Raises InvalidUrl and FieldError."""
-    if not (text := fields.url.strip(" \t\r\n")):
+    if not (text := trimmed(fields.url)):
         raise FieldError("url: is empty")
     url = parse_url(text)
     method = read_method(fields.method) if fields.method else "GET"
