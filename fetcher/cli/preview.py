@@ -21,7 +21,7 @@ from fetcher.cli.text import count, duration, size
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
 from fetcher.preview import HostPreview, Preview, preview
-from fetcher.sources import Entry, SourceError
+from fetcher.sources import Entry, Inputs, SourceError
 
 
 def show_plan(
@@ -38,6 +38,8 @@ def show_plan(
     out = raw_stream(stdout)
     use_utf8(out)
     reporter = Reporter("none", raw_stream(stderr))
+    if isinstance(entries, Inputs):
+        entries.listen(reporter.message)
     with clear_errors():
         try:
             found = preview(entries, config, options, rejected=Rejections(reporter, kept=False))

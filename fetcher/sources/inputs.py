@@ -68,11 +68,11 @@ class Input(msgspec.Struct, omit_defaults=True):
         name, path, urls = change(self.name), change(self.path), [change(url) for url in self.urls]
         return msgspec.structs.replace(self, name=name, path=path, urls=urls, in_bytes=in_bytes)
 
-    def open(self) -> Iterator[Entry]:
-        """Return the entries. Raises SourceError."""
+    def open(self, tell: Callable[[str], None] = lambda text: None) -> Iterator[Entry]:
+        """Return the entries; ``tell`` gets a line for each kind of thing that is repaired. Raises SourceError."""
         if self.kind == "arguments":
             return open_arguments(self.urls)
-        return open_source("-" if self.kind == "stdin" else self.path, self.format, name=self.name)
+        return open_source("-" if self.kind == "stdin" else self.path, self.format, name=self.name, tell=tell)
 
     def check_unchanged(self) -> None:
         """Raise SourceError where reading it again would not give what it gave."""
@@ -99,10 +99,11 @@ class Inputs:
         self._begun = begun
         self._passed = passed
         self._starts = [read - passed]
+        self._notes = _Notes()
         with contextlib.ExitStack() as opened:
             self._sources = []
             for source in inputs[begun:]:
-                self._sources.append(source.open())
+                self._sources.append(source.open(self._notes.add))
                 _close_at_exit(opened, self._sources[-1])
             self._opened = opened.pop_all()
 
@@ -116,6 +117,10 @@ class Inputs:
         for source in inputs[begun:]:
             source.check_unchanged()
         return cls(inputs, begun=begun, passed=passed, read=read)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Have the listener hear what is repaired while reading, and what was so far; call it before iterating."""
+        self._notes.listen(listener)
 
     def __iter__(self) -> Generator[Entry, None, None]:
         with self._opened:
@@ -143,6 +148,25 @@ class Inputs:
         """Return where the entry number ``read`` of the run, from 1, stands: its input, and its number in that."""
         place = max(0, bisect_right(self._starts, read - 1) - 1)
         return {"input": self._begun + place, "entries": read - self._starts[place]}
+
+
+class _Notes:
+    """Keeps notes until there is a listener. On its own: an open file must not refer to its ``Inputs``."""
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._listener: Callable[[str], None] | None = None
+
+    def add(self, text: str) -> None:
+        """Pass a note on, or keep it."""
+        (self._listener or self._kept.append)(text)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Pass on what was kept, and what is to come."""
+        self._listener = listener
+        for text in self._kept:
+            listener(text)
+        self._kept.clear()
 
 
 def _close_at_exit(stack: contextlib.ExitStack, source: Iterator[Entry]) -> None:

@@ -118,7 +118,7 @@ class Command(TrawlCommand):
             self.stderr.write(warning)
         if options["plan"]:
             show_plan(
-                iter(entries),
+                entries,
                 config,
                 run_options,
                 output=options["output"],
