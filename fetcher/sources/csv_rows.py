@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from fetcher.sources.entry import EDGES, Entry, SourceError, redacted, rejection
-from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, entry_for_fields
+from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, check_result_method, entry_for_fields
 from fetcher.sources.jsonl import read_headers
 from fetcher.sources.stream import Stream
 from fetcher.sources.tables import DELIMITERS
 
+_OF_RESULTS = ("final_url", "error_kind", "body_sha256")
+"""Columns that a table of ours has, as ``export_run`` writes it."""
 _RETRY = {"": None, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _REASONS = {
     "field larger": "a field is longer than CSV allows here (131072 characters); write this one as JSON lines",
@@ -31,8 +34,12 @@ def read_csv(stream: Stream) -> Iterator[Entry]:
     told from rows any more, and is not guessed at.
     """
     lines = _Lines(stream)
-    delimiter, columns = _header(lines)
-    places = {name: columns.index(name) for name in NAMES if name in columns}
+    delimiter, names = _header(lines)
+    columns = _Columns(
+        {name: names.index(name) for name in NAMES if name in names},
+        len(names),
+        are_of_results=all(name in names for name in _OF_RESULTS),
+    )
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin_row()
@@ -45,7 +52,7 @@ def read_csv(stream: Stream) -> Iterator[Entry]:
             yield Entry(stream.name, lines.first, reason=_reason(exc))
             continue
         if any(row):  # a spreadsheet writes ,,, for a row whose cells were emptied
-            yield _entry(stream, lines.first, row, places, len(columns))
+            yield _entry(stream, lines.first, row, columns)
 
 
 def find_columns(line: str) -> tuple[str, list[str]]:
@@ -64,6 +71,15 @@ def find_columns(line: str) -> tuple[str, list[str]]:
 
 def _rank(columns: Sequence[str]) -> tuple[bool, int, int]:
     return "url" in columns, sum(name in columns for name in NAMES), len(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where our columns stand, how many there are in all, and whether they are those of an export of results."""
+
+    places: dict[str, int]
+    width: int
+    are_of_results: bool
 
 
 class _TooLongError(Exception):
@@ -151,15 +167,20 @@ def _no_url(stream: Stream, line: str, columns: Sequence[str]) -> SourceError:
     return stream.error(f"has no column url (found: {shown}{more}); call the column with the URLs url")
 
 
-def _entry(stream: Stream, line: int, row: Sequence[str], places: dict[str, int], width: int) -> Entry:
-    cells = {name: row[place] if place < len(row) else "" for name, place in places.items()}
-    if len(row) < width and places["url"] < len(row):
+def _entry(stream: Stream, line: int, row: Sequence[str], columns: _Columns) -> Entry:
+    width = columns.width
+    if len(row) < width and columns.places["url"] < len(row):
         stream.note(line, "the row has fewer cells than the header row; missing cells are read as empty")
+        row = [*row, *[""] * (width - len(row))]
     elif len(row) < width or any(row[width:]):
+        url = "".join(row[columns.places["url"] :][:1])
         reason = f"columns: {len(row)}, where the header row has {width}; a field with the delimiter in it needs quotes"
-        return rejection(stream.name, line, cells["url"], reason)
+        return rejection(stream.name, line, url, reason)
+    cells = {name: row[place] for name, place in columns.places.items()}
     try:
         fields = _fields(stream, line, cells)
+        if columns.are_of_results:
+            check_result_method(fields.method or "GET")
     except FieldError as exc:
         return rejection(stream.name, line, cells["url"], str(exc))
     return entry_for_fields(stream.name, line, fields)

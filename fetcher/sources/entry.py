@@ -45,8 +45,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 def trimmed(text: str) -> str:
     """Return the text without white space and invisible characters around it."""
-    found = text.strip(" \t\r\n")
-    return found if found.isascii() else found.strip(EDGES)
+    return text.strip(" \t\r\n") if text.isascii() else text.strip(EDGES)
 
 
 def entry_for_url(source: str, line: int, text: str) -> Entry:

@@ -71,6 +71,12 @@ def target_for(fields: Fields) -> Target:
     )
 
 
+def check_result_method(method: str) -> None:
+    """Raise FieldError for a method whose request cannot be made of a result: results have no request bodies."""
+    if method not in ("GET", "HEAD"):
+        raise FieldError(f"method: a result does not hold the body of its {method}; --retry-failed fetches with it")
+
+
 def read_method(text: str) -> str:
     """Return the method to send. Raises FieldError.
 

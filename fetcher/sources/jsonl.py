@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from fetcher.sources.entry import Entry, entry_for_url, redacted
-from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, entry_for_fields
+from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, check_result_method, entry_for_fields
 from fetcher.sources.json_values import json_values
 from fetcher.sources.stream import Stream
 
@@ -29,7 +29,6 @@ _FOUND = re.compile(r"Expected `[^`]*`, got `([^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _URL_VALUE = re.compile(rb'(?:^|"url"\s*:\s*)"([^"\\]*)"')
 _WRAPPED = re.compile(rb'"([A-Za-z_]\w{0,40})"\s*:\s*\[\s*(?:\{|"https?:)')
-_HAS_URL = re.compile(rb'\{\s*"(?:url|method|headers|body|label|retry)"')
 _HEAD = 64 * 2**10
 _TOO_LONG = f"longer than {MAX_RECORD} bytes"
 _RIGHT = {
@@ -63,6 +62,11 @@ class _Result(msgspec.Struct, gc=False):
     error_kind: str | None
 
 
+class _Any(msgspec.Struct, gc=False):
+    url: Any = msgspec.UNSET
+
+
+_any_decoder = msgspec.json.Decoder(_Any)
 _result_decoder = msgspec.json.Decoder(_Result)
 _decoder: msgspec.json.Decoder[_Record | str] = msgspec.json.Decoder(_Record | str)
 _headers_decoder = msgspec.json.Decoder(dict[str, str] | list[tuple[str, str]])
@@ -77,13 +81,13 @@ def read_jsonl(stream: Stream) -> Iterator[Entry]:
     is_document = _is_document(stream.head())
     is_first = True
     for line, raw, whole in json_values(stream) if is_document else _lines(stream):
-        if is_first and is_document:
-            _refuse_wrapped(stream, raw)
+        entry = (
+            read_entry(stream.name, line, raw, results=True) if whole else Entry(stream.name, line, reason=_TOO_LONG)
+        )
+        if is_first and entry.target is None:
+            _refuse_wrapped(stream, raw, whole=whole)
         is_first = False
-        if not whole:
-            yield Entry(stream.name, line, reason=_TOO_LONG)
-        else:
-            yield _noted(stream, raw, read_entry(stream.name, line, raw, results=True))
+        yield _noted(stream, raw, entry)
 
 
 def _lines(stream: Stream) -> Iterator[tuple[int, bytes, bool]]:
@@ -100,9 +104,17 @@ def _is_document(head: bytes) -> bool:
     return text.startswith(b"[") or (bool(end) and first.rstrip().endswith((b"{", b"[", b",", b":")))
 
 
-def _refuse_wrapped(stream: Stream, raw: bytes) -> None:
+def _refuse_wrapped(stream: Stream, raw: bytes, *, whole: bool) -> None:
     """Refuse an object that holds the list, as APIs answer and ``--output json`` prints."""
-    if (found := _WRAPPED.search(raw[:_HEAD])) and not _HAS_URL.match(raw[: found.start()]):
+    if not raw.startswith(b"{") or not (found := _WRAPPED.search(raw[:_HEAD])):
+        return
+    has_url = b'"url"' in raw[: found.start()]
+    if whole:
+        try:
+            has_url = _any_decoder.decode(raw).url is not msgspec.UNSET
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return
+    if not has_url:
         name = found[1].decode(errors="replace")
         raise stream.error(f"has its list inside an object, under {redacted(name)!r}; pass the list: jq '.{name}' does")
 
@@ -158,8 +170,7 @@ def _decode(raw: bytes, *, results: bool) -> _Record | str:
             result = None
         if result is None:
             raise
-    if result.method not in ("GET", "HEAD"):
-        raise FieldError(f"method: a result has no body for its {result.method}; --retry-failed asks again with it")
+    check_result_method(result.method)
     return _Record(result.url, result.method, label=result.label)
 
 

@@ -54,4 +54,6 @@ def _entry(stream: Stream, number: int, raw: bytes, *, whole: bool) -> Entry | N
         return rejection(name, number, text, f"longer than {MAX_LINE} bytes")
     if not valid:
         return rejection(name, number, text, "is not valid UTF-8")
+    if "\r" in text:
+        return rejection(name, number, text, "has a carriage return in the middle; lines end with LF or CRLF")
     return entry_for_url(name, number, text)

@@ -93,7 +93,7 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
     def trim(self, text: str, line: int) -> str:
         """Return a URL without white space around it; invisible characters are removed with a note."""
         found = text.strip(" \t\r\n")
-        if found.isascii() or found == (bare := found.strip(EDGES)):
+        if text.isascii() or found == (bare := found.strip(EDGES)):
             return found
         self.note(line, "removed no-break spaces or invisible characters around the URL")
         return bare

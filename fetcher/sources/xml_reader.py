@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.parsers import expat
 
-from fetcher.sources.entry import Entry, SourceError, redacted, rejection
+from fetcher.sources.entry import Entry, SourceError, entry_for_url, redacted, rejection
 from fetcher.sources.fields import Fields, entry_for_fields
 from fetcher.sources.stream import Stream
 from fetcher.sources.unpacking import BrokenError
@@ -50,6 +50,8 @@ class Vocabulary(ABC):
             entry = rejection(
                 self.stream.name, line, text, "contains U+FFFD, in place of a character that was not read"
             )
+        elif label is None:
+            entry = entry_for_url(self.stream.name, line, text)
         else:
             entry = entry_for_fields(self.stream.name, line, Fields(text, label=label))
         self.found.append(entry)

@@ -19,7 +19,7 @@ _ENCODING = re.compile(rb"""encoding\s*=\s*["']([^"'>]*)["']""")
 _WIDE = re.compile(r"utf.?(?:16|32)|ucs.?[24]|unicode", re.IGNORECASE)
 _ASCII = bytes(range(0x20, 0x7F))
 _CONTROLS = bytes(char for char in range(0x20) if char not in b"\t\r\n")
-_TO_NUL = bytes(0 if char in _CONTROLS else char for char in range(256))
+_TO_SPACE = bytes(ord(" ") if char in _CONTROLS else char for char in range(256))
 _NONCHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 # What XML 1.0, section 2.2, allows nowhere.
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
@@ -30,7 +30,8 @@ _REPLACEMENT = REPLACEMENT.encode()
 def xml_pieces(stream: Stream) -> Iterator[bytes]:
     """Yield the document. Raises SourceError for an encoding that cannot be read, BrokenError, OSError.
 
-    What is no character in its encoding, and characters that XML forbids, become U+FFFD, with a note.
+    Control characters become spaces (.NET leaves NUL bytes behind the end), what is no character in its encoding
+    U+FFFD, with a note.
     """
     head = stream.head()
     pieces = stream.pieces()
@@ -116,7 +117,8 @@ def _note_invalid(stream: Stream, line: int, data: bytes, encoding: str) -> None
 def _without_forbidden(stream: Stream, line: int, data: bytes) -> bytes:
     if found := _FORBIDDEN.search(data):
         place = line + data.count(b"\n", 0, found.start())
-        stream.note(place, "replaced control characters, which XML forbids, by U+FFFD; URLs with them are rejected")
-    for forbidden in (b"\0", *_NONCHARACTERS):
-        data = data.translate(_TO_NUL).replace(forbidden, _REPLACEMENT)
+        stream.note(place, "read control characters, which XML forbids, as spaces")
+    data = data.translate(_TO_SPACE)
+    for char in _NONCHARACTERS:
+        data = data.replace(char, _REPLACEMENT)
     return data

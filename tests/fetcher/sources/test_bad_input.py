@@ -111,6 +111,8 @@ LABEL = "1: label: must be a string or a number"
 JSONL = [
     (b'[{"url":"http://good/"}', [GOOD, "list: its JSON array has no end (line 1); the file is cut off"]),
     (b'{"items":[{"url":"http://b/"}]}',
+     ["list: has its list inside an object, under 'items'; pass the list: jq '.items' does"]),
+    (b'{"url":"http://b/","items":["http://b/"]}',
      ["1: items: is no known field; there are url, method, headers, body, label, retry"]),
     (b'{\n"items":[{"url":"http://b/"}]}',
      ["list: has its list inside an object, under 'items'; pass the list: jq '.items' does"]),

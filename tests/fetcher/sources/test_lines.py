@@ -67,7 +67,7 @@ class TestLines:
             (b"http://a/\x00", "contains the control character '\\x00'"),
             (b"http://a/\xff", "is not valid UTF-8"),
             (b"http://a/ http://b/", "contains white space; write %20 where a space is meant"),
-            (b"http://a/\rhttp://b/", "contains white space; write %20 where a space is meant"),
+            (b"http://a/\rhttp://b/", "has a carriage return in the middle; lines end with LF or CRLF"),
             (b"example.com", "has no scheme; write https://example.com"),
         ],
     )
