@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from fetcher.engine.defects import report_defect
 from fetcher.sources.detect import open_source
 from fetcher.sources.entry import Entry, SourceError
 from fetcher.sources.lines import open_arguments
@@ -159,14 +160,17 @@ class _Notes:
 
     def add(self, text: str) -> None:
         """Pass a note on, or keep it."""
-        (self._listener or self._kept.append)(text)
+        try:
+            (self._listener or self._kept.append)(text)
+        except Exception as exc:  # noqa: BLE001  (a stream that cannot be written never stops reading)
+            report_defect(exc, "showing a note on a source")
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Pass on what was kept, and what is to come."""
         self._listener = listener
-        for text in self._kept:
-            listener(text)
-        self._kept.clear()
+        kept, self._kept = self._kept, []
+        for text in kept:
+            self.add(text)
 
 
 def _close_at_exit(stack: contextlib.ExitStack, source: Iterator[Entry]) -> None:
