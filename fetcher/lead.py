@@ -185,6 +185,8 @@ class Lead:
             offset=entries.offset if isinstance(entries, Inputs) else lambda read: {},
         )
         await self._writer(planner.load)
+        if isinstance(entries, Inputs):
+            entries.listen(self._listener.message)
         await plan_entries(
             with_defaults(iter(entries), method=self._options.method, data=self._options.data),
             planner,

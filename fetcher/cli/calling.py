@@ -36,7 +36,7 @@ def add_source_options(parser: CommandParser) -> None:
         "--format",
         choices=FORMATS,
         default="auto",
-        help="what the files hold; auto: by name, then by content (default: auto)",
+        help="what the files hold; auto: by content, then by name (default: auto)",
     )
 
 

@@ -19,14 +19,23 @@ from fetcher.cli.streams import raw_stream, use_utf8
 from fetcher.cli.summary import print_parts
 from fetcher.cli.text import count, duration, printable, size
 from fetcher.engine.config import FetchConfig
-from fetcher.preview import HostPreview, Preview
-from fetcher.sources import Entry, SourceError
+from fetcher.options import RunOptions
+from fetcher.preview import HostPreview, Preview, preview
+from fetcher.sources import Inputs, SourceError
 
-Rejected = Callable[[Entry], None]
+
+def find_in(entries: Inputs, config: FetchConfig, options: RunOptions) -> Callable[[Reporter], Preview]:
+    """Return what ``show_plan`` takes, for what is read from inputs."""
+
+    def find(reporter: Reporter) -> Preview:
+        entries.listen(reporter.message)
+        return preview(entries, config, options, rejected=Rejections(reporter, kept=False))
+
+    return find
 
 
 def show_plan(
-    find: Callable[[Rejected], Preview],
+    find: Callable[[Reporter], Preview],
     config: FetchConfig,
     *,
     stdout: OutputWrapper,
@@ -34,7 +43,7 @@ def show_plan(
     output: str = "summary",
     exit_zero: bool = False,
 ) -> None:
-    """Print what a run would do; ``find`` gets what hears of rejected lines, and returns it.
+    """Print what a run would do; ``find`` tells the reporter of rejected lines, and returns it.
 
     Raises SystemExit (3: lines are rejected; 130) and CommandError (1).
     """
@@ -43,7 +52,7 @@ def show_plan(
     reporter = Reporter("none", raw_stream(stderr))
     with clear_errors():
         try:
-            found = find(Rejections(reporter, kept=False))
+            found = find(reporter)
         except SourceError as exc:
             raise CommandError(str(exc)) from None
         except KeyboardInterrupt:

@@ -102,7 +102,7 @@ def retry_failed(options: dict[str, Any], *, stdout: OutputWrapper, stderr: Outp
         )
     if options["plan"]:
         show_plan(
-            lambda rejected: preview_failures(run.pk, causes, config, run_options),
+            lambda reporter: preview_failures(run.pk, causes, config, run_options),
             config,
             output=options["output"],
             exit_zero=options["exit_zero"],

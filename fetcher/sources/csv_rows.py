@@ -1,21 +1,24 @@
 """CSV (RFC 4180) with a header row that has a column ``url``.
 
 ``method``, ``headers`` (a JSON object), ``body``, ``label`` and ``retry`` are read where there are such columns, others
-are ignored. The delimiter is a comma, semicolon, tab or bar: the one that finds these columns in the header row.
+are ignored. Cells that a row lacks at its end are empty. The delimiter is a comma, semicolon, tab or bar: the one that
+finds these columns in the header row.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from fetcher.sources.entry import Entry, SourceError, redacted, rejection
-from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, entry_for_fields
+from fetcher.sources.entry import EDGES, Entry, SourceError, redacted, rejection
+from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, check_result_method, entry_for_fields
 from fetcher.sources.jsonl import read_headers
 from fetcher.sources.stream import Stream
+from fetcher.sources.tables import DELIMITERS
 
-DELIMITERS = ",;\t|"
-
+_OF_RESULTS = ("final_url", "error_kind", "body_sha256")
+"""Columns that a table of ours has, as ``export_run`` writes it."""
 _RETRY = {"": None, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _REASONS = {
     "field larger": "a field is longer than CSV allows here (131072 characters); write this one as JSON lines",
@@ -31,8 +34,12 @@ def read_csv(stream: Stream) -> Iterator[Entry]:
     told from rows any more, and is not guessed at.
     """
     lines = _Lines(stream)
-    delimiter, columns = _header(lines)
-    places = {name: columns.index(name) for name in NAMES if name in columns}
+    delimiter, names = _header(lines)
+    columns = _Columns(
+        {name: names.index(name) for name in NAMES if name in names},
+        len(names),
+        are_of_results=all(name in names for name in _OF_RESULTS),
+    )
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin_row()
@@ -44,8 +51,8 @@ def read_csv(stream: Stream) -> Iterator[Entry]:
             lines.end_row()
             yield Entry(stream.name, lines.first, reason=_reason(exc))
             continue
-        if row:
-            yield _entry(stream.name, lines.first, row, places, len(columns))
+        if any(row):  # a spreadsheet writes ,,, for a row whose cells were emptied
+            yield _entry(stream, lines.first, row, columns)
 
 
 def find_columns(line: str) -> tuple[str, list[str]]:
@@ -56,7 +63,7 @@ def find_columns(line: str) -> tuple[str, list[str]]:
             row = next(csv.reader([line], delimiter=delimiter, strict=True), [])
         except csv.Error:
             continue
-        columns = [name.strip().lower() for name in row]
+        columns = [name.strip(EDGES).lower() for name in row]
         if _rank(columns) > _rank(best[1]):
             best = (delimiter, columns)
     return best
@@ -64,6 +71,15 @@ def find_columns(line: str) -> tuple[str, list[str]]:
 
 def _rank(columns: Sequence[str]) -> tuple[bool, int, int]:
     return "url" in columns, sum(name in columns for name in NAMES), len(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where our columns stand, how many there are in all, and whether they are those of an export of results."""
+
+    places: dict[str, int]
+    width: int
+    are_of_results: bool
 
 
 class _TooLongError(Exception):
@@ -115,7 +131,7 @@ class _Lines:
 def _header(lines: _Lines) -> tuple[str, list[str]]:
     stream = lines.stream
     try:
-        line = next((line for line in lines if line.strip() and not _is_excels(line)), "")
+        line = next((line for line in lines if line.strip() and not is_preface(line)), "")
     except _TooLongError:
         raise stream.error(f"its header row is longer than {MAX_RECORD} bytes") from None
     delimiter, columns = find_columns(line)
@@ -123,9 +139,9 @@ def _header(lines: _Lines) -> tuple[str, list[str]]:
     return delimiter, columns
 
 
-def _is_excels(line: str) -> bool:
-    """Whether this is the line ``sep=;`` that Excel writes and reads before the header row."""
-    return line.lower().startswith("sep=") and len(line.strip("\r\n")) == len("sep=;")
+def is_preface(line: str) -> bool:
+    """Whether this line stands before the header row: Excel's ``sep=;``, or the ``#TYPE ...`` of PowerShell 5."""
+    return line.startswith("#TYPE ") or (line.lower().startswith("sep=") and len(line.strip("\r\n")) == len("sep=;"))
 
 
 def _check_columns(stream: Stream, line: str, columns: Sequence[str]) -> None:
@@ -142,34 +158,45 @@ def _check_columns(stream: Stream, line: str, columns: Sequence[str]) -> None:
 
 def _no_url(stream: Stream, line: str, columns: Sequence[str]) -> SourceError:
     if "://" in line:
-        return stream.error("has no header row; its first row must name the columns, one of them url")
+        return stream.error(
+            "has no header row; its first row must name the columns, one of them url (--format lines reads each line "
+            "as a URL)"
+        )
     shown = ", ".join(redacted(name[:40]) or "(no name)" for name in columns[:20]) or "none that can be read"
     more = ", …" if len(columns) > 20 else ""
     return stream.error(f"has no column url (found: {shown}{more}); call the column with the URLs url")
 
 
-def _entry(source: str, line: int, row: Sequence[str], places: dict[str, int], width: int) -> Entry:
-    cells = {name: row[place] for name, place in places.items() if place < len(row)}
-    if len(row) != width:
+def _entry(stream: Stream, line: int, row: Sequence[str], columns: _Columns) -> Entry:
+    width = columns.width
+    if len(row) < width and columns.places["url"] < len(row):
+        stream.note(line, "the row has fewer cells than the header row; missing cells are read as empty")
+        row = [*row, *[""] * (width - len(row))]
+    elif len(row) < width or any(row[width:]):
+        url = "".join(row[columns.places["url"] :][:1])
         reason = f"columns: {len(row)}, where the header row has {width}; a field with the delimiter in it needs quotes"
-        return rejection(source, line, cells.get("url", ""), reason)
+        return rejection(stream.name, line, url, reason)
+    cells = {name: row[place] for name, place in columns.places.items()}
     try:
-        fields = _fields(cells)
+        fields = _fields(stream, line, cells)
+        if columns.are_of_results:
+            check_result_method(fields.method or "GET")
     except FieldError as exc:
-        return rejection(source, line, cells["url"], str(exc))
-    return entry_for_fields(source, line, fields)
+        return rejection(stream.name, line, cells["url"], str(exc))
+    return entry_for_fields(stream.name, line, fields)
 
 
-def _fields(cells: dict[str, str]) -> Fields:
+def _fields(stream: Stream, line: int, cells: dict[str, str]) -> Fields:
     for name, cell in cells.items():
         if not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell):
+            stream.note(line, "the file is not UTF-8; save it again as UTF-8 (in Excel: CSV UTF-8)")
             raise FieldError(f"{name}: is not valid UTF-8")
     headers = cells.get("headers", "").strip()
     retry = cells.get("retry", "").strip().lower()
     if retry not in _RETRY:
         raise FieldError("retry: must be true or false, or empty")
     return Fields(
-        cells["url"],
+        stream.trim(cells["url"], line),
         cells.get("method", "").strip() or None,
         read_headers(headers) if headers else None,
         cells.get("body") or None,

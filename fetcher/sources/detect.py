@@ -1,16 +1,21 @@
-"""Which format a source has: as told, by its name, then by what it begins with."""
+"""Which format a source has: as told, by what it begins with, then by its name.
+
+The content goes first because names mislead: Excel calls a table ``.txt``, and ``.json`` may be lines or an array.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterator
 from typing import cast
 
 from fetcher.sources import opml, sitemap
-from fetcher.sources.csv_rows import find_columns, read_csv
-from fetcher.sources.entry import Entry
+from fetcher.sources.csv_rows import find_columns, is_preface, read_csv
+from fetcher.sources.entry import EDGES, Entry
 from fetcher.sources.jsonl import read_jsonl
-from fetcher.sources.lines import read_lines
-from fetcher.sources.stream import Stream, open_stream
+from fetcher.sources.lines import read_guessed_lines, read_lines
+from fetcher.sources.stream import HEAD, Stream, open_stream
+from fetcher.sources.tables import is_table
 from fetcher.sources.xml_reader import read_xml
 
 FORMATS = ("auto", "lines", "csv", "jsonl", "sitemap", "opml")
@@ -21,23 +26,32 @@ _READERS: dict[str, Callable[[Stream], Iterator[Entry]]] = {
     "jsonl": read_jsonl,
     "sitemap": lambda stream: read_xml(stream, sitemap.ROOTS),
     "opml": lambda stream: read_xml(stream, opml.ROOTS),
+    "guessed lines": read_guessed_lines,
     "xml": lambda stream: read_xml(stream, sitemap.ROOTS | opml.ROOTS),
 }
 _SUFFIXES = {
-    ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".xml": "xml", ".opml": "xml", ".txt": "lines",
+    ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".xml": "xml", ".opml": "xml",
 }  # fmt: skip
+_JSON = re.compile(rb'\{|"https?://[^"\n]*"\s*(?:,?\s*(?:\n|$))|\[\s*(?:[{"\]]|$)')
 
 
-def open_source(path: str, format: str = "auto", *, name: str | None = None) -> Iterator[Entry]:  # noqa: A002
+def open_source(
+    path: str,
+    format: str = "auto",  # noqa: A002
+    *,
+    name: str | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Iterator[Entry]:
     """Open a file, or standard input for ``-``, and return its entries; ``format`` is one of FORMATS.
 
-    ``name`` is what messages and entries call it, instead of the path.
+    ``name`` is what messages and entries call it, instead of the path. ``tell`` gets a line for each kind of thing
+    that was repaired in it.
 
     Raises SourceError at once for what a file's beginning shows to be no such list (it does not exist, has no ``url``
     column, …), otherwise while reading. Standard input is not touched before the first entry is asked for: it may be
     a person who has not typed yet. The iterator has ``close()``.
     """
-    entries = _entries(open_stream(path, name), format, wait=path == "-")
+    entries = _entries(open_stream(path, name, tell), format, wait=path == "-")
     next(entries)
     return cast("Iterator[Entry]", entries)
 
@@ -66,25 +80,36 @@ def _entries(stream: Stream, format: str, *, wait: bool) -> Generator[Entry | No
 
 def _found(stream: Stream) -> str:
     name = stream.name.lower().removesuffix(".gz")
-    for suffix, format in _SUFFIXES.items():  # noqa: A001
-        if name.endswith(suffix):
-            return format
-    return guess(stream.head())
+    by_name = next((known for suffix, known in _SUFFIXES.items() if name.endswith(suffix)), None)
+    head = stream.head()
+    if len(head) == HEAD:  # its last line is cut off
+        head = head[: head.rfind(b"\n") + 1] or head
+    found = guess(head)
+    if found == "lines":
+        return by_name or "guessed lines"
+    # Rows in quotes look like JSON strings, and a table without our columns is for the reader to refuse by name.
+    if by_name == "csv" and found == "jsonl" and _bare(head).startswith(b'"'):
+        return "csv"
+    return found
 
 
 def guess(head: bytes) -> str:
     """Return the format of what begins so: ``xml`` where the root element has to decide."""
-    text = head.strip(b" \t\r\n")
-    if text.startswith((b"<", b"<\0")):
+    text = _bare(head)
+    if text.startswith(b"<"):
         return "xml"
-    if text.startswith((b"{", b'"http', b"[{", b'["')) and not _is_header(text):
+    if _is_header(text):
+        return "csv"
+    if _JSON.match(text):
         return "jsonl"
-    return "csv" if _is_header(text) else "lines"
+    return "csv" if is_table(text) else "lines"
+
+
+def _bare(head: bytes) -> bytes:
+    return head.decode(errors="surrogateescape").strip(EDGES).encode(errors="surrogateescape")
 
 
 def _is_header(text: bytes) -> bool:
-    first, _, rest = text.partition(b"\n")
-    if first.lower().startswith(b"sep=") and len(first.strip()) <= len("sep=;"):
-        first = rest.partition(b"\n")[0] or first
-    line = first.decode(errors="replace").strip()
+    lines = text.decode(errors="replace").split("\n", 3)
+    line = next((line for line in lines[:3] if not is_preface(line)), "").strip()
     return "://" not in line and "url" in find_columns(line)[1]

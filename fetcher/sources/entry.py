@@ -13,6 +13,10 @@ from fetcher.shown import shown_text, shown_url
 
 _USERINFO = re.compile(r"^((?:https?:|[a-z][a-z0-9+.-]*:(?=//))?/*).*@", re.DOTALL | re.IGNORECASE)
 _SHOWN = 200
+EDGES = " \t\r\n\xa0\u1680\u3000\ufeff" + "".join(
+    map(chr, (*range(0x2000, 0x2010), *range(0x2028, 0x2030), *range(0x205F, 0x2070)))
+)
+"""White space and characters without a width (U+200B, U+FEFF, …): programs leave them around URLs, URLs have none."""
 
 
 class SourceError(Exception):
@@ -39,10 +43,15 @@ class Entry(msgspec.Struct, frozen=True):
         return f"{self.source}:{self.line}"
 
 
+def trimmed(text: str) -> str:
+    """Return the text without white space and invisible characters around it."""
+    return text.strip(" \t\r\n") if text.isascii() else text.strip(EDGES)
+
+
 def entry_for_url(source: str, line: int, text: str) -> Entry:
     """Return the entry for one URL as written: a target to GET, or its rejection."""
     try:
-        url = parse_url(text)
+        url = parse_url(trimmed(text))
     except InvalidUrl as exc:
         return rejection(source, line, text, str(exc))
     return Entry(source, line, Target(url.href, url.host))

@@ -12,7 +12,7 @@ from fetcher.engine.errors import InvalidUrl
 from fetcher.engine.references import HeaderValue, RequestHeaders
 from fetcher.engine.types import Target
 from fetcher.engine.urls import parse_url
-from fetcher.sources.entry import Entry, rejection
+from fetcher.sources.entry import Entry, rejection, trimmed
 
 NAMES = ("url", "method", "headers", "body", "label", "retry")
 MAX_RECORD = 2**20
@@ -54,7 +54,7 @@ def entry_for_fields(source: str, line: int, fields: Fields) -> Entry:
 
 def target_for(fields: Fields) -> Target:
     """Return the target. Raises InvalidUrl and FieldError."""
-    if not (text := fields.url.strip(" \t\r\n")):
+    if not (text := trimmed(fields.url)):
         raise FieldError("url: is empty")
     url = parse_url(text)
     method = read_method(fields.method) if fields.method else "GET"
@@ -69,6 +69,12 @@ def target_for(fields: Fields) -> Target:
         _label(fields.label) if fields.label else None,
         bool(fields.retry),
     )
+
+
+def check_result_method(method: str) -> None:
+    """Raise FieldError for a method whose request cannot be made of a result: results have no request bodies."""
+    if method not in ("GET", "HEAD"):
+        raise FieldError(f"method: a result does not hold the body of its {method}; --retry-failed fetches with it")
 
 
 def read_method(text: str) -> str:

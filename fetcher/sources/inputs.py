@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from fetcher.engine.defects import report_defect
 from fetcher.sources.detect import open_source
 from fetcher.sources.entry import Entry, SourceError
 from fetcher.sources.lines import open_arguments
@@ -68,11 +69,11 @@ class Input(msgspec.Struct, omit_defaults=True):
         name, path, urls = change(self.name), change(self.path), [change(url) for url in self.urls]
         return msgspec.structs.replace(self, name=name, path=path, urls=urls, in_bytes=in_bytes)
 
-    def open(self) -> Iterator[Entry]:
-        """Return the entries. Raises SourceError."""
+    def open(self, tell: Callable[[str], None] = lambda text: None) -> Iterator[Entry]:
+        """Return the entries; ``tell`` gets a line for each kind of thing that is repaired. Raises SourceError."""
         if self.kind == "arguments":
             return open_arguments(self.urls)
-        return open_source("-" if self.kind == "stdin" else self.path, self.format, name=self.name)
+        return open_source("-" if self.kind == "stdin" else self.path, self.format, name=self.name, tell=tell)
 
     def check_unchanged(self) -> None:
         """Raise SourceError where reading it again would not give what it gave."""
@@ -99,10 +100,11 @@ class Inputs:
         self._begun = begun
         self._passed = passed
         self._starts = [read - passed]
+        self._notes = _Notes()
         with contextlib.ExitStack() as opened:
             self._sources = []
             for source in inputs[begun:]:
-                self._sources.append(source.open())
+                self._sources.append(source.open(self._notes.add))
                 _close_at_exit(opened, self._sources[-1])
             self._opened = opened.pop_all()
 
@@ -116,6 +118,10 @@ class Inputs:
         for source in inputs[begun:]:
             source.check_unchanged()
         return cls(inputs, begun=begun, passed=passed, read=read)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Have the listener hear what is repaired while reading, and what was so far; call it before iterating."""
+        self._notes.listen(listener)
 
     def __iter__(self) -> Generator[Entry, None, None]:
         with self._opened:
@@ -143,6 +149,28 @@ class Inputs:
         """Return where the entry number ``read`` of the run, from 1, stands: its input, and its number in that."""
         place = max(0, bisect_right(self._starts, read - 1) - 1)
         return {"input": self._begun + place, "entries": read - self._starts[place]}
+
+
+class _Notes:
+    """Keeps notes until there is a listener. On its own: an open file must not refer to its ``Inputs``."""
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._listener: Callable[[str], None] | None = None
+
+    def add(self, text: str) -> None:
+        """Pass a note on, or keep it."""
+        try:
+            (self._listener or self._kept.append)(text)
+        except Exception as exc:  # noqa: BLE001  (a stream that cannot be written never stops reading)
+            report_defect(exc, "showing a note on a source")
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Pass on what was kept, and what is to come."""
+        self._listener = listener
+        kept, self._kept = self._kept, []
+        for text in kept:
+            self.add(text)
 
 
 def _close_at_exit(stack: contextlib.ExitStack, source: Iterator[Entry]) -> None:

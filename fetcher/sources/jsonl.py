@@ -1,12 +1,14 @@
-r"""JSON lines: an object each, or a URL in quotes; blank lines are passed over.
+r"""JSON lines: an object each, or a URL in quotes; blank lines are passed over. Or an array of them, over any lines.
 
 ``{"url": "https://example.org/", "method": "POST", "headers": {"Accept": "text/html"}, "body": "a=1", "label": 7}``
 
-``headers`` may be a list of ``[name, value]`` pairs as well; ``retry`` (true) opts an unsafe method into retries.
+``headers`` may be a list of ``[name, value]`` pairs as well; ``retry`` (true) opts an unsafe method into retries. Of a
+result, as ``--output ndjson`` and ``export_run`` write it, URL, method and label are taken.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -16,7 +18,8 @@ from typing import Any
 import msgspec
 
 from fetcher.sources.entry import Entry, entry_for_url, redacted
-from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, entry_for_fields
+from fetcher.sources.fields import MAX_RECORD, NAMES, FieldError, Fields, check_result_method, entry_for_fields
+from fetcher.sources.json_values import json_values
 from fetcher.sources.stream import Stream
 
 _KEYS = re.compile(rb'"(?:url|method|headers|body|label|retry)"')
@@ -24,6 +27,9 @@ _BEGINNING = re.compile(rb'\{\s*"url"\s*:\s*"([^"\\]{1,1000})')
 _PLACE = re.compile(r" - at `(?:key in )?\$\.([a-z]+)")
 _FOUND = re.compile(r"Expected `[^`]*`, got `([^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_URL_VALUE = re.compile(rb'(?:^|"url"\s*:\s*)"([^"\\]*)"')
+_WRAPPED = re.compile(rb'"([A-Za-z_]\w{0,40})"\s*:\s*\[\s*(?:\{|"https?:)')
+_HEAD = 64 * 2**10
 _TOO_LONG = f"longer than {MAX_RECORD} bytes"
 _RIGHT = {
     "url": "must be a string",
@@ -44,37 +50,91 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     retry: bool | None = None
 
 
-_decoder = msgspec.json.Decoder(_Record | str)
+class _Result(msgspec.Struct, gc=False):
+    """What tells a result of ours (``fetcher.payloads.ResultItem``) from other records."""
+
+    url: str
+    method: str
+    label: str | None
+    run: int
+    position: int
+    final_url: str
+    error_kind: str | None
+
+
+class _Any(msgspec.Struct, gc=False):
+    url: Any = msgspec.UNSET
+
+
+_any_decoder = msgspec.json.Decoder(_Any)
+_result_decoder = msgspec.json.Decoder(_Result)
+_decoder: msgspec.json.Decoder[_Record | str] = msgspec.json.Decoder(_Record | str)
 _headers_decoder = msgspec.json.Decoder(dict[str, str] | list[tuple[str, str]])
 
 
 def read_jsonl(stream: Stream) -> Iterator[Entry]:
-    """Yield the entries of JSON lines. Raises SourceError for a JSON document that is no lines."""
-    _refuse_documents(stream)
+    """Yield the entries of JSON lines, or of a document that is an array or has objects over several lines.
+
+    Raises SourceError for an object that has the list inside, and for a document without an end. Lines are read one by
+    one where they can be: a broken one then costs itself alone.
+    """
+    is_document = _is_document(stream.head())
+    is_first = True
+    for line, raw, whole in json_values(stream) if is_document else _lines(stream):
+        entry = (
+            read_entry(stream.name, line, raw, results=True) if whole else Entry(stream.name, line, reason=_TOO_LONG)
+        )
+        if is_first and entry.target is None:
+            _refuse_wrapped(stream, raw, whole=whole)
+        is_first = False
+        yield _noted(stream, raw, entry)
+
+
+def _lines(stream: Stream) -> Iterator[tuple[int, bytes, bool]]:
     for raw, whole in stream.lines(MAX_RECORD):
-        text = raw.strip(b" \t\r\n")
-        if whole and not text:
-            continue
-        if not whole:
-            yield Entry(stream.name, stream.line, reason=_TOO_LONG)
-        else:
-            yield read_entry(stream.name, stream.line, text)
+        text = raw.strip(b" \t\r\n").removeprefix(codecs.BOM_UTF8)
+        if text or not whole:
+            yield stream.line, text, whole
 
 
-def _refuse_documents(stream: Stream) -> None:
-    first = stream.head().strip(b" \t\r\n")
-    if first.startswith(b"["):
-        raise stream.error("is one JSON array, not lines of JSON; write an object a line (jq -c '.[]' does)")
-    if first.partition(b"\n")[0].strip() == b"{":
-        raise stream.error("has JSON objects over several lines; write each on one line (jq -c . does)")
+def _is_document(head: bytes) -> bool:
+    """Return whether a value goes on behind its first line, or a comma does not belong to its line's value."""
+    text = head.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
+    first, end, _ = text.partition(b"\n")
+    return text.startswith(b"[") or (bool(end) and first.rstrip().endswith((b"{", b"[", b",", b":")))
 
 
-def read_entry(name: str, line: int, raw: bytes) -> Entry:
-    """Return the entry for one JSON value."""
+def _refuse_wrapped(stream: Stream, raw: bytes, *, whole: bool) -> None:
+    """Refuse an object that holds the list, as APIs answer and ``--output json`` prints."""
+    if not raw.startswith(b"{") or not (found := _WRAPPED.search(raw[:_HEAD])):
+        return
+    has_url = b'"url"' in raw[: found.start()]
+    if whole:
+        try:
+            has_url = _any_decoder.decode(raw).url is not msgspec.UNSET
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return
+    if not has_url:
+        name = found[1].decode(errors="replace")
+        raise stream.error(f"has its list inside an object, under {redacted(name)!r}; pass the list: jq '.{name}' does")
+
+
+def _noted(stream: Stream, raw: bytes, entry: Entry) -> Entry:
+    if entry.target is not None:
+        if not raw.isascii() and (url := _URL_VALUE.search(raw)):
+            stream.trim(url[1].decode(errors="replace"), entry.line)
+    elif "is no known field" in entry.reason:
+        stream.note(entry.line, "records have fields that are not known; jq -c '{url}' keeps the URL alone "
+                    "(jq -c '.[] | {url}' in an array)")  # fmt: skip
+    return entry
+
+
+def read_entry(name: str, line: int, raw: bytes, *, results: bool = False) -> Entry:
+    """Return the entry for one JSON value; ``results`` takes a result of ours for its request as well."""
     if len(raw) > MAX_RECORD:
         return Entry(name, line, reason=_TOO_LONG)
     try:
-        found = _decoder.decode(raw)
+        found = _decode(raw, results=results)
         if isinstance(found, str):
             return entry_for_url(name, line, found)
         _refuse_repeated_keys(raw)
@@ -95,6 +155,23 @@ def read_headers(text: str) -> dict[str, str] | list[tuple[str, str]]:
         raise FieldError(f"headers: {_RIGHT['headers']}") from None
     _refuse_any_repeated(text)
     return found
+
+
+def _decode(raw: bytes, *, results: bool) -> _Record | str:
+    """Return a record or a URL. Raises msgspec.DecodeError, UnicodeError, RecursionError, FieldError."""
+    try:
+        return _decoder.decode(raw)
+    except msgspec.ValidationError:
+        if not results or b'"final_url"' not in raw:
+            raise
+        try:
+            result = _result_decoder.decode(raw)
+        except msgspec.DecodeError:
+            result = None
+        if result is None:
+            raise
+    check_result_method(result.method)
+    return _Record(result.url, result.method, label=result.label)
 
 
 def _label(label: str | float | None) -> str | None:

@@ -5,8 +5,8 @@ The label is its ``title``, or its ``text``. An outline without ``xmlUrl`` is a 
 
 from __future__ import annotations
 
-from fetcher.sources.entry import Entry
-from fetcher.sources.fields import MAX_LABEL, Fields, entry_for_fields
+from fetcher.sources.entry import Entry, trimmed
+from fetcher.sources.fields import MAX_LABEL
 from fetcher.sources.xml_reader import Vocabulary, local
 
 
@@ -20,11 +20,11 @@ class Opml(Vocabulary):
         url = found.get("xmlurl")
         if url is None:
             return
-        if not url.strip():
+        if not trimmed(url):
             self.found.append(Entry(self.stream.name, line, reason="xmlUrl is empty"))
             return
         label = _label(found.get("title", "")) or _label(found.get("text", ""))
-        self.found.append(entry_for_fields(self.stream.name, line, Fields(url, label=label)))
+        self.take_url(line, url, label)
 
 
 def _label(text: str) -> str:

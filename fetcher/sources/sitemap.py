@@ -5,7 +5,7 @@ An index of sitemaps is refused with a word on what to pass instead.
 
 from __future__ import annotations
 
-from fetcher.sources.entry import Entry, SourceError, entry_for_url, redacted, rejection
+from fetcher.sources.entry import Entry, SourceError, redacted, rejection, trimmed
 from fetcher.sources.stream import Stream
 from fetcher.sources.xml_reader import Vocabulary, local
 
@@ -50,7 +50,7 @@ class _Locations(Vocabulary):
 
     def end(self, path: list[str]) -> None:
         if self._pieces is not None and len(path) == 3:
-            text = "".join(self._pieces).strip(" \t\r\n")
+            text = "".join(self._pieces)
             self._pieces = None
             self._located = True
             self.location(self._line, text)
@@ -63,10 +63,10 @@ class _Locations(Vocabulary):
             self.rejected(line, text, f"longer than {MAX_TEXT} characters")
         elif self._has_children:
             self.rejected(line, text, "<loc> has elements inside; it must be a URL alone")
-        elif not text:
+        elif not trimmed(text):
             self.rejected(line, "", "<loc> is empty")
         else:
-            self.found.append(entry_for_url(self.stream.name, line, text))
+            self.take_url(line, text)
 
     def rejected(self, line: int, text: str, reason: str) -> None:
         """Take what is no URL."""
@@ -90,7 +90,7 @@ class SitemapIndex(_Locations):
 
     def location(self, line: int, text: str) -> None:
         """Note one sitemap of the index."""
-        if text:
+        if text := trimmed(text):
             self._sitemaps.append(redacted(text))
         if len(self._sitemaps) > _SHOWN:
             raise self._error()

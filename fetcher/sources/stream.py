@@ -7,17 +7,16 @@ import contextlib
 import io
 import os
 import re
+import stat
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from fetcher.sources.entry import SourceError
+from fetcher.sources.entry import EDGES, SourceError
+from fetcher.sources.unpacking import PIECE, BrokenError, gunzip, transcoded
 
-PIECE = 64 * 2**10
-"""Bytes read, and decompressed, at a time."""
 HEAD = 64 * 2**10
 """Bytes looked at to tell what a source holds."""
 LONGEST_LINE = 256 * 2**20
@@ -37,28 +36,34 @@ _FOREIGN = (
     (b"\xff\xfe\0\0", "UTF-32; save it as UTF-8"),
     (b"\0\0\xfe\xff", "UTF-32; save it as UTF-8"),
 )
-
-
+_UNMARKED_XML = ((re.compile(rb"<\0[?!A-Za-z]\0"), "utf-16-le"), (re.compile(rb"\0<\0[?!A-Za-z]"), "utf-16-be"))
 _UNMARKED = re.compile(rb"(?:[ -~]\0){4}|(?:\0[ -~]){4}")
-
-
-class BrokenError(Exception):
-    """Reading cannot go on; the text says why and the caller knows how far it came."""
 
 
 class Stream(contextlib.AbstractContextManager["Stream"]):
     """An opened source, read by ``lines`` or by ``pieces``; ``head`` looks at the beginning and takes nothing.
 
     ``name`` is its path or ``stdin``; ``line`` the number of the last line read, from 1, and ``quotes_passed`` how many
-    quotation marks were in the part of it that was not kept.
+    quotation marks were in the part of it that was not kept. ``tell`` gets what a person should know of the source.
     """
 
-    def __init__(self, name: str, file: BinaryIO, *, keep_open: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        file: BinaryIO,
+        *,
+        keep_open: bool = False,
+        is_regular: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.name = name
         self.line = 0
         self.quotes_passed = 0
         self._file = file
         self._keep_open = keep_open
+        self._is_regular = is_regular
+        self._tell = tell
+        self._told: set[str] = set()
         self._marked: bool | None = None
         self._pieces: Iterator[bytes] = iter(())
 
@@ -78,11 +83,27 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
         """Return the error that names this source."""
         return SourceError(f"{self.name}: {message}")
 
+    def note(self, line: int | None, text: str) -> None:
+        """Report what was repaired or passed over, once for each text: ``line`` is where it was first."""
+        if text not in self._told:
+            self._told.add(text)
+            place = self.name if line is None else f"{self.name}:{line}"
+            self._tell(f"{place}: {text} (reported once for each file)")
+
+    def trim(self, text: str, line: int) -> str:
+        """Return a URL without white space around it; invisible characters are removed with a note."""
+        found = text.strip(" \t\r\n")
+        if text.isascii() or found == (bare := found.strip(EDGES)):
+            return found
+        self.note(line, "removed no-break spaces or invisible characters around the URL")
+        return bare
+
     def head(self) -> bytes:
-        """Return the beginning, as far as the end of the first line that is not blank, or HEAD bytes."""
+        """Return the first HEAD bytes; of a pipe, which may be slow, up to the first line that is not blank."""
         self._begin()
         head, self._pieces = _looked_at(
-            self._pieces, lambda head: len(head) >= HEAD or b"\n" in head.lstrip(b" \t\r\n")
+            self._pieces,
+            lambda head: len(head) >= HEAD or (not self._is_regular and b"\n" in head.lstrip(b" \t\r\n")),
         )
         return head[:HEAD]
 
@@ -96,7 +117,7 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
 
         Raises SourceError, which says how far reading came.
         """
-        with self._watched():
+        with self.watched():
             self._begin()
             reader = io.BufferedReader(_Raw(self._pieces), PIECE)
             while raw := reader.readline(limit + 1):
@@ -120,7 +141,7 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
                 )
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """Turn what goes wrong while reading into a SourceError."""
         try:
             yield
@@ -138,7 +159,7 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
         self._marked = False
         head, pieces = _looked_at(_read(self._file), lambda head: len(head) >= 16)
         if head.startswith(_GZIP):
-            head, pieces = _looked_at(_gunzip(pieces), lambda head: len(head) >= 16)
+            head, pieces = _looked_at(gunzip(pieces, self.note), lambda head: len(head) >= 16)
         for magic, what in _FOREIGN:
             if head.startswith(magic):
                 raise self.error(f"is {what}")
@@ -146,19 +167,27 @@ class Stream(contextlib.AbstractContextManager["Stream"]):
             if head.startswith(mark):
                 self._marked = True
                 pieces = _without(mark, pieces)
-                self._pieces = _transcoded(pieces, encoding) if encoding else pieces
+                self._pieces = transcoded(pieces, encoding) if encoding else pieces
+                return
+        for pattern, encoding in _UNMARKED_XML:
+            if pattern.match(head):
+                self._marked = True
+                self._pieces = transcoded(pieces, encoding)
+                self.note(1, "read as UTF-16, although it has no byte order mark")
                 return
         if _UNMARKED.match(head):
             raise self.error("looks like UTF-16 without a byte order mark; save it as UTF-8")
         self._pieces = pieces
 
 
-def open_stream(path: str, name: str | None = None) -> Stream:
+def open_stream(path: str, name: str | None = None, tell: Callable[[str], None] = lambda text: None) -> Stream:
     """Open a file, or standard input for ``-``; messages call it ``name``. Raises SourceError."""
     if path == "-":
-        return Stream("stdin", standard_input(), keep_open=True)
+        file = standard_input()
+        return Stream("stdin", file, keep_open=True, is_regular=_is_regular(file), tell=tell)
     try:
-        return Stream(name or path, Path(path).open("rb"))
+        file = Path(path).open("rb")  # noqa: SIM115  (the stream closes it)
+        return Stream(name or path, file, is_regular=_is_regular(file), tell=tell)
     except OSError as exc:
         raise SourceError(f"{name or path}: cannot be read: {_reason(exc)}") from None
     except ValueError:
@@ -174,6 +203,13 @@ def standard_input() -> BinaryIO:
         return os.fdopen(sys.stdin.fileno(), "rb", closefd=False)
     except io.UnsupportedOperation:  # not a file: a program that calls us has put something else in its place
         return sys.stdin.buffer
+
+
+def _is_regular(file: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except io.UnsupportedOperation:
+        return False
 
 
 class _Raw(io.RawIOBase):
@@ -225,45 +261,6 @@ def _joined(head: bytes, pieces: Iterator[bytes], error: Exception | None = None
 
 def _without(mark: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
     return _joined(next(pieces).removeprefix(mark), pieces)
-
-
-def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress gzip (RFC 1952), its members one after the other."""
-    decoder = zlib.decompressobj(wbits=31)
-    begun = False
-    for piece in pieces:
-        left = piece
-        while left:
-            if not begun:
-                left = left.lstrip(b"\0")  # tapes and some archivers fill up with zeros between members
-                if not left:
-                    break
-                begun = True
-            try:
-                out = decoder.decompress(left, PIECE)
-                while out:
-                    yield out
-                    left = decoder.unconsumed_tail
-                    out = b"" if decoder.eof else decoder.decompress(left, PIECE)
-            except zlib.error:
-                raise BrokenError("its gzip data is damaged") from None
-            left = decoder.unconsumed_tail
-            if decoder.eof:
-                left = decoder.unused_data
-                decoder = zlib.decompressobj(wbits=31)
-                begun = False
-    if begun:
-        raise BrokenError("its gzip data ends in the middle; the file is cut off")
-
-
-def _transcoded(pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Turn UTF-16 into UTF-8. What is no character becomes invalid UTF-8, so that it is noticed like there."""
-    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
-    for piece in pieces:
-        if text := decoder.decode(piece):
-            yield text.encode("utf-8", "surrogatepass")
-    if decoder.getstate()[0]:
-        yield b"\xff"
 
 
 def _reason(exc: OSError) -> str:

@@ -6,13 +6,17 @@ elements, attributes and text. A text that an undeclared entity was dropped from
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.parsers import expat
 
-from fetcher.sources.entry import Entry, SourceError, redacted
-from fetcher.sources.stream import BrokenError, Stream
+from fetcher.sources.entry import Entry, SourceError, entry_for_url, redacted, rejection
+from fetcher.sources.fields import Fields, entry_for_fields
+from fetcher.sources.stream import Stream
+from fetcher.sources.unpacking import BrokenError
+from fetcher.sources.xml_text import REPLACEMENT, xml_pieces
 
 MAX_DEPTH = 100
 MAX_NAMES = 1000
@@ -20,7 +24,9 @@ MAX_NAMES = 1000
 MAX_QUIET = 2**20
 """Bytes from one tag to the next; a single tag is no longer either."""
 
-_AMPERSAND = (expat.errors.XML_ERROR_INVALID_TOKEN, expat.errors.XML_ERROR_UNDEFINED_ENTITY)
+_TAIL = 200
+"""Bytes looked at before a mistake, to say what it is."""
+_AMPERSAND = re.compile(rb"&[^\s;&<>\"'=]*.?", re.DOTALL)
 
 
 class Vocabulary(ABC):
@@ -32,7 +38,23 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def start(self, path: list[str], attributes: dict[str, str], line: int) -> None:
-        """Take the start of an element; ``path`` are the names from the root to it, prefixes included."""
+        """Take the start of an element.
+
+        ``path`` are the names from the root to it, prefixes included, in lower case: some programs write ``<OPML>``.
+        """
+
+    def take_url(self, line: int, text: str, label: str | None = None) -> None:
+        """Add the entry for a URL."""
+        text = self.stream.trim(text, line)
+        if REPLACEMENT in text:
+            entry = rejection(
+                self.stream.name, line, text, "contains U+FFFD, in place of a character that was not read"
+            )
+        elif label is None:
+            entry = entry_for_url(self.stream.name, line, text)
+        else:
+            entry = entry_for_fields(self.stream.name, line, Fields(text, label=label))
+        self.found.append(entry)
 
     def text(self, data: str) -> None:  # noqa: B027  (most documents need not care)
         """Take a piece of text."""
@@ -56,7 +78,7 @@ def read_xml(stream: Stream, roots: Mapping[str, type[Vocabulary]]) -> Iterator[
     """
     reader = _Reader(stream, roots)
     error: SourceError | None = None
-    pieces = stream.pieces()
+    pieces = xml_pieces(stream)
     piece: bytes | None = b""
     while error is None and piece is not None:
         try:
@@ -68,10 +90,6 @@ def read_xml(stream: Stream, roots: Mapping[str, type[Vocabulary]]) -> Iterator[
             error = stream.error(f"reading stopped in line {reader.line}: {exc}")
         except OSError as exc:
             error = stream.error(f"reading stopped in line {reader.line}: {(exc.strerror or str(exc)).lower()}")
-        except (LookupError, ValueError):  # from the codec that the XML declaration names
-            if reader.begun:
-                raise
-            error = stream.error("its XML declaration names an encoding that cannot be read; save it as UTF-8")
         except SourceError as exc:
             error = exc
         yield from reader.found
@@ -88,7 +106,9 @@ class _Reader:
         self._vocabulary: Vocabulary | None = None
         self._path: list[str] = []
         self._quiet = 0
-        parser = expat.ParserCreate("utf-8" if stream.marked else None, intern={})
+        self._begin = 0
+        self._piece = b""
+        parser = expat.ParserCreate("utf-8", intern={})
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -98,11 +118,6 @@ class _Reader:
         parser.SkippedEntityHandler = self._entity
         parser.ExternalEntityRefHandler = self._entity
         self._parser = parser
-
-    @property
-    def begun(self) -> bool:
-        """Whether the root element was met."""
-        return self._vocabulary is not None
 
     @property
     def line(self) -> int:
@@ -116,6 +131,9 @@ class _Reader:
                 self._vocabulary.finish()
             return
         self._quiet += len(piece)
+        before = self._piece[-_TAIL:]
+        self._begin += len(self._piece) - len(before)
+        self._piece = before + piece
         self._parser.Parse(piece, False)
         if self._quiet > MAX_QUIET:
             raise self._refused(f"more than {MAX_QUIET} bytes follow without a tag")
@@ -127,16 +145,30 @@ class _Reader:
         reason = expat.ErrorString(exc.code) or "it cannot be read"
         if reason == expat.errors.XML_ERROR_NO_ELEMENTS:
             return "it ends too early"
-        if self._path and reason in _AMPERSAND:
-            return f"{reason}; an & in a URL is written &amp;"
-        return reason
+        return reason + self._advice(reason)
+
+    def _advice(self, reason: str) -> str:
+        """Return what to mend, where the place of the mistake shows it."""
+        end = self._parser.ErrorByteIndex - self._begin + 1
+        text = self._piece[max(0, end - _TAIL) : end]
+        if reason == expat.errors.XML_ERROR_BAD_CHAR_REF:
+            return "; XML forbids control characters also as references, remove it"
+        if reason == expat.errors.XML_ERROR_MISPLACED_XML_PI:
+            return "; its <?xml line must be the first, and a file holds one document"
+        if _AMPERSAND.fullmatch(text, max(0, text.rfind(b"&"))):
+            return "; an & in a URL is written &amp;"
+        return (
+            "; a < in a text is written &lt;"
+            if reason == expat.errors.XML_ERROR_INVALID_TOKEN and text.endswith(b"<")
+            else ""
+        )
 
     def _refused(self, reason: str) -> SourceError:
         return self._stream.error(f"line {self.line}: {reason}; reading stopped")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._quiet = 0
-        self._path.append(name)
+        self._path.append(name.lower())
         if len(self._path) > MAX_DEPTH:
             raise self._refused(f"elements are nested more than {MAX_DEPTH} deep")
         if self._vocabulary is None:
@@ -144,7 +176,7 @@ class _Reader:
         self._vocabulary.start(self._path, attributes, self.line)
 
     def _chosen(self, root: str) -> Vocabulary:
-        kind = self._roots.get(local(root))
+        kind = self._roots.get(local(root).lower())
         if kind is None:
             wanted = " or ".join(f"<{name}>" for name in self._roots)
             raise self._stream.error(f"its root element is <{redacted(root[:60])}>, not {wanted}")

@@ -76,7 +76,9 @@ def _importing(
     options: dict[str, Any], config: FetchConfig, run_options: RunOptions, stderr: OutputWrapper
 ) -> Iterator[TargetList]:
     entries = Inputs(inputs_from(options, stderr))
-    rejected = Rejections(Reporter("none", raw_stream(stderr)), kept=False)
+    reporter = Reporter("none", raw_stream(stderr))
+    entries.listen(reporter.message)
+    rejected = Rejections(reporter, kept=False)
     try:
         with imported(entries, config, run_options, source=entries.description, rejected=rejected) as found:
             if not found.size:

@@ -19,14 +19,13 @@ from fetcher.cli.calling import (
 from fetcher.cli.command import TrawlCommand
 from fetcher.cli.execution import Execution, follow
 from fetcher.cli.options import USAGE, add_fetch_options, add_request_options, config_from, options_from
-from fetcher.cli.preview import show_plan
+from fetcher.cli.preview import find_in, show_plan
 from fetcher.cli.queueing import Planning, add_queue_options, hand_over, is_queued
 from fetcher.cli.resuming import add_resume_option, is_resume, resume
 from fetcher.cli.retrying import add_retry_options, is_retry, retry_failed
 from fetcher.disk import shortage, urls_in
 from fetcher.engine.config import FetchConfig
 from fetcher.options import RunOptions
-from fetcher.preview import preview
 from fetcher.queueing import queue_list
 from fetcher.service import fetch_list
 from fetcher.sources import Inputs, SourceError
@@ -122,7 +121,7 @@ class Command(TrawlCommand):
             self.stderr.write(warning)
         if options["plan"]:
             show_plan(
-                lambda rejected: preview(iter(entries), config, run_options, rejected=rejected),
+                find_in(entries, config, run_options),
                 config,
                 output=options["output"],
                 exit_zero=options["exit_zero"],

@@ -116,6 +116,16 @@ class TestMessages:
         assert "s3cret" not in called.err + called.out
         assert list(RejectedLine.objects.values_list("line", flat=True)) == [3, 4]
 
+    @pytest.mark.parametrize("options", [(), ("--plan",)])
+    def test_name_what_was_repaired_in_a_file_once(self, tmp_path, urls, options):
+        path = tmp_path / "urls.csv"
+        path.write_text(f"url,label,body\n{urls[0]},One\n\xa0{urls[1]}\n", encoding="utf-8")
+        called = Called("--file", str(path), *ALLOW, *options)
+        assert called.code == 0
+        assert called.err.count("reported once for each file") == 2
+        assert f"{path}:2: the row has fewer cells than the header row" in called.err
+        assert f"{path}:3: removed no-break spaces or invisible characters" in called.err
+
     def test_of_rejected_lines_end_after_a_few(self, tmp_path):
         (tmp_path / "urls.txt").write_text("no url\n" * 100)
         called = Called("--file", str(tmp_path / "urls.txt"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fetcher.sources import SourceError, open_source
+from fetcher.sources import FORMATS, SourceError, open_source
 
 MIB = 2**20
 BOMB = 50 * MIB
@@ -77,18 +77,43 @@ def test_a_bomb_is_not_kept(tmp_path: Path, format: str, packed: bool) -> None:
     assert top < 6 * MIB
 
 
-def test_a_document_of_fifty_megabytes_in_one_line_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "list", iter([b"[" + b'{"url":"http://a/"},' * (BOMB // 20) + b"]"]), packed=False)
+@pytest.mark.parametrize("value", [b'{"url":"', b'{"url":[""'])
+@pytest.mark.parametrize("filler", [b"x", b'\\"', b"[{", b'a"a"', b"\n", b"\0"])
+def test_a_value_of_ten_megabytes_in_an_array_is_not_kept(tmp_path: Path, value: bytes, filler: bytes) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b'[\n"http://a/",\n' + value
+        yield from (filler * (MIB // len(filler)) for _ in range(10))
 
-    with pytest.raises(SourceError, match="is one JSON array"):
-        open_source(str(path))
-    assert peak(path, "jsonl")[1] < 2 * MIB
+    count, top = peak(write(tmp_path / "list", pieces(), packed=False), "jsonl")
+
+    assert count == 1
+    assert top < 6 * MIB
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "windows-1252", "utf-8"])
+def test_a_document_with_bytes_to_replace_is_not_kept(tmp_path: Path, encoding: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield f'\n<?xml version="1.0" encoding="{encoding}"?><urlset><url><loc>http://a/</loc></url>'.encode()
+        yield from (b"<a>" + b"\x01\xff\x80" * 1000 + b"</a>" for _ in range(1000))
+
+    count, top = peak(write(tmp_path / "list", pieces(), packed=False), "sitemap")
+
+    assert count == 1
+    assert top < 4 * MIB
 
 
 REPEATED = {
     "lines": (b"", b"http://a/%d\n", b""),
     "csv": (b"url,label\n", b'http://a/%d,"x"\n', b""),
     "jsonl": (b"", b'{"url":"http://a/%d","label":"x"}\n', b""),
+    "array": (b"[", b'{"url":"http://a/%d",\n"label":"x"},\n', b"null]"),
+    "objects": (b"", b'{\n"url":"http://a/%d"\n}\n', b""),
+    "results": (
+        b"",
+        b'{"id":1,"run":1,"position":1,"url":"http://a/%d","final_url":"http://a/","method":"GET",'
+        b'"label":null,"error_kind":null}\n',
+        b"",
+    ),
     "sitemap": (b"<urlset>", b"<url><loc>http://a/%d</loc></url>\n", b"</urlset>"),
     "opml": (b"<opml>", b'<outline xmlUrl="http://a/%d" text="x"/>\n', b"</opml>"),
 }
@@ -103,7 +128,8 @@ def test_a_long_list_takes_no_more_than_a_short_one(tmp_path: Path, format: str,
         yield from (middle % number for number in range(30_000))
         yield end
 
-    count, top = peak(write(tmp_path / "list", pieces(), packed=packed), format)
+    known = format if format in FORMATS else "jsonl"
+    count, top = peak(write(tmp_path / "list", pieces(), packed=packed), known)
 
     assert count == 30_000
     assert top < 4 * MIB

@@ -91,10 +91,66 @@ def test_what_a_beginning_tells(head: bytes, format: str) -> None:
     assert guess(head) == format
 
 
-def test_a_name_goes_before_the_content(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["u.txt", "u.csv", "u.jsonl", "u.xml", "u", "u.data.gz"])
+@pytest.mark.parametrize("format", ["csv", "jsonl", "sitemap", "opml"])
+def test_content_that_is_clear_goes_before_the_name(tmp_path: Path, name: str, format: str) -> None:
+    assert [target.url for target in targets(read(tmp_path / name, SAMPLES[format]))] == ["http://a/"]
+
+
+def test_a_name_decides_where_the_content_does_not(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is empty; its first row must name the columns"):
         read(tmp_path / "u.csv", b"")
-    assert [entry.reason for entry in read(tmp_path / "u.txt", b"url\n")] == ["is not a URL"]
+    with pytest.raises(SourceError, match="has no header row"):
+        read(tmp_path / "u.csv", b'"http://a/"\n')
+
+
+TABLES = [
+    b"http://a/,one\nhttp://b/,two\n",
+    b"http://a/,First page\nhttp://b/,x\n",
+    b"http://a/,\nhttp://b/,\n",
+    b"1;http://a/\n2;http://b/\n",
+    b"Address,Title\nhttp://a/,17\n",
+    b"http://a/\t17\nhttp://b/\t18\n",
+    b'"http://a/","x"\n"http://b/","y"\n',
+    b"http://a/?x=1,two words\nhttp://b/,\n",
+]
+NO_TABLES = [
+    b"http://a/7,114884,28,title.html\nhttp://b/7,114884,29,other.html\n",
+    b"http://a/@52.5,13.4,15z\nhttp://b/@52.6,13.5,15z\n",
+    b"http://a/?ids=x,y\nhttp://b/?ids=x,z\n",
+    b"http://a/\nhttp://b/,two\n",
+    b"http://a/,1\nhttp://b/,2\n",
+    b"http://a/;jsessionid=1\nhttp://b/;jsessionid=2\n",
+    b"# one, two\nhttp://a/\n",
+    b"http://a/,one\n",
+]
+
+
+@pytest.mark.parametrize("data", TABLES)
+@pytest.mark.parametrize("name", ["u.txt", "u"])
+def test_rows_of_a_table_are_never_fetched_as_lines(tmp_path: Path, name: str, data: bytes) -> None:
+    with pytest.raises(SourceError, match=r"has no header row|has no column url"):
+        read(tmp_path / name, data)
+
+
+@pytest.mark.parametrize("data", NO_TABLES)
+def test_urls_with_commas_are_lines(tmp_path: Path, data: bytes) -> None:
+    found = [target.url for target in targets(read(tmp_path / "u.txt", data))]
+
+    assert found == [line for line in data.decode().split("\n") if line.startswith("http")]
+
+
+@pytest.mark.parametrize("format", ["auto", "lines"])
+def test_a_line_that_could_be_a_row_is_noted_once_where_the_format_was_guessed(tmp_path: Path, format: str) -> None:
+    (tmp_path / "u.txt").write_bytes(b"http://a/\nhttp://b/,2\nhttp://c/,3\n")
+    notes: list[str] = []
+    entries = list(open_source(str(tmp_path / "u.txt"), format, name="u.txt", tell=notes.append))
+
+    assert len(entries) == 3
+    assert notes == [
+        "u.txt:2: the comma is read as a part of the URL; if a label follows it, add a first line url,label "
+        "(reported once for each file)"
+    ] * (format == "auto")
 
 
 def test_the_formats_are_those_of_the_contract() -> None:
@@ -109,7 +165,7 @@ def test_what_cannot_be_opened_is_an_error_at_once(tmp_path: Path, format: str) 
 
 
 def test_so_is_a_beginning_that_is_no_list(tmp_path: Path) -> None:
-    for data, format in ((b"a,b\n", "csv"), (b"[1]", "jsonl"), (b"<rss/>", "sitemap"), (b"PK\x03\x04", "lines")):  # noqa: A001
+    for data, format in ((b"a,b\n", "csv"), (b"<rss/>", "sitemap"), (b"PK\x03\x04", "lines")):  # noqa: A001
         (tmp_path / "list").write_bytes(data)
         with pytest.raises(SourceError):
             open_source(str(tmp_path / "list"), format)

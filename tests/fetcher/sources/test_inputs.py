@@ -22,6 +22,30 @@ def urls_of(inputs: Inputs) -> list[str]:
     return [entry.target.url for entry in inputs if entry.target is not None]
 
 
+class TestNotes:
+    def test_are_kept_until_somebody_listens_and_come_once_for_each_file(self, tmp_path: Path) -> None:
+        for name in ("a.csv", "b.csv"):
+            (tmp_path / name).write_text("url,label\nhttp://a/\n\xa0http://b/\nhttp://c/\n", encoding="utf-8")
+        inputs = Inputs([Input.file(str(tmp_path / name)) for name in ("a.csv", "b.csv")])
+        notes: list[str] = []
+        inputs.listen(notes.append)
+
+        assert [note.partition(": ")[0] for note in notes] == [f"{tmp_path}/a.csv:2", f"{tmp_path}/b.csv:2"]
+        assert len(list(inputs)) == 6
+        assert [note.partition(": ")[0] for note in notes[2:]] == [f"{tmp_path}/a.csv:3", f"{tmp_path}/b.csv:3"]
+
+    def test_that_cannot_be_shown_stop_nothing(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (tmp_path / "a.csv").write_text("url,label\nhttp://a/\n")
+        inputs = Inputs([Input.file(str(tmp_path / "a.csv"))])
+
+        def fail(_: str) -> None:
+            raise BrokenPipeError
+
+        inputs.listen(fail)
+        assert len(list(inputs)) == 1
+        assert "showing a note on a source" in caplog.text
+
+
 class TestInputs:
     @given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=5), data=st.data())
     def test_are_read_on_from_any_entry(self, counts: list[int], data: st.DataObject):

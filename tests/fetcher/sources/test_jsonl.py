@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fetcher.engine.types import Target
-from fetcher.sources import Entry, SourceError
+from fetcher.sources import Entry, SourceError, open_source
 from fetcher.sources.fields import FieldError
+from fetcher.sources.json_values import json_values
 from fetcher.sources.jsonl import read_entry, read_headers
+from fetcher.sources.stream import Stream
 from tests.support.sources import brief, read, targets
 
 
@@ -82,24 +85,85 @@ class TestLines:
             for name, value in dict(record.get("headers", {})).items()  # type: ignore[call-overload]
         }
 
-    @pytest.mark.parametrize(
-        ("data", "error"),
-        [
-            (b'[{"url":"http://a/"}]', "is one JSON array, not lines of JSON"),
-            (b'\n[\n  "http://a/"\n]', "is one JSON array, not lines of JSON"),
-            (b'{\n  "url": "http://a/"\n}\n', "has JSON objects over several lines"),
-        ],
-    )
-    def test_a_document_that_is_no_lines_is_refused_as_a_whole(self, path: Path, data: bytes, error: str) -> None:
-        with pytest.raises(SourceError, match=error):
-            read(path, data)
-
     def test_one_bad_line_does_not_touch_the_next(self, path: Path) -> None:
         assert brief(read(path, b'"http://a/"\n{"url":\n"http://b/"\n')) == [
             (1, "http://a/"),
             (2, "[is not JSON: it ends too early]"),
             (3, "http://b/"),
         ]
+
+
+class TestDocuments:
+    @pytest.mark.parametrize(
+        ("data", "lines"),
+        [
+            (b'[{"url":"http://a/"},{"url":"http://b/"}]', (1, 1)),
+            (b'[\n{"url":"http://a/"},\n{"url":"http://b/"}\n]\n', (2, 3)),
+            (b'\n[\n  "http://a/",\n\n  "http://b/"\n]', (3, 5)),
+            (b'{\n  "url": "http://a/"\n}\n{\n  "url": "http://b/"\n}\n', (1, 4)),
+            (b'{"url": "http://a/",\n "label": "x]}"}\n{"url": "http://b/"}', (1, 3)),
+            (b'{"url":"http://a/"},\n{"url":"http://b/"},\n', (1, 2)),
+            (b'["http://a/"]\n["http://b/"]', (1, 2)),
+            (b'[{"url":"http://a/"}][{"url":"http://b/"}]', (1, 1)),
+            (b'[{"url":"http://a/","label":"\\"]"},{"url":"http://b/"},]', (1, 1)),
+        ],
+    )
+    def test_values_are_read_over_any_lines(self, path: Path, data: bytes, lines: tuple[int, int]) -> None:
+        assert brief(read(path, data)) == [(lines[0], "http://a/"), (lines[1], "http://b/")]
+
+    @pytest.mark.parametrize("data", [b"[]", b"[\n]\n", b"[ ]"])
+    def test_an_empty_array_is_an_empty_list(self, path: Path, data: bytes) -> None:
+        assert read(path, data) == []
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7])
+    def test_values_are_the_same_in_pieces_of_any_size(self, size: int) -> None:
+        data = b'[{"url":"http://a/","label":"\\\\\\""},\n"http://b/?\xc3\xa9", 17,\nnull,{"a":[{}]}]'
+        pieces = io.BytesIO(data)
+        pieces.read1 = lambda _=-1: pieces.read(size)  # type: ignore[method-assign]
+        found = list(json_values(Stream("f", pieces)))
+
+        assert [(line, raw) for line, raw, _ in found] == [
+            (1, b'{"url":"http://a/","label":"\\\\\\""}'), (2, b'"http://b/?\xc3\xa9"'), (2, b"17"), (3, b"null"),
+            (3, b'{"a":[{}]}'),
+        ]  # fmt: skip
+
+    def test_a_bad_value_is_rejected_with_its_line_and_the_next_is_read(self, path: Path) -> None:
+        data = b'[\n{"url":\n1},\n17,\n{"url":"http://b/", "body": "' + b"x" * 2**20 + b'"},\n"http://a/"]'
+
+        assert brief(read(path, data)) == [
+            (2, "[url: must be a string]"),
+            (4, "[is neither a JSON object nor a URL in quotes]"),
+            (5, "[longer than 1048576 bytes]"),
+            (6, "http://a/"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("data", "error"),
+        [
+            (b'[{"url":"http://a/"},\n', r"its JSON array has no end \(line 2\); the file is cut off"),
+            (
+                b'[{"url":"http://a/"},\n{"url":',
+                "in the value that begins in line 2: it has no end; is the file cut off",
+            ),
+            (b'[{"url":"http://a/"},\n{"url":"http://b/}]', "in the value that begins in line 2: it has no end"),
+        ],
+    )
+    def test_what_stands_before_a_cut_is_read_and_the_cut_is_an_error(
+        self, path: Path, data: bytes, error: str
+    ) -> None:
+        path.write_bytes(data)
+        entries = open_source(str(path))
+
+        assert next(entries).line == 1
+        with pytest.raises(SourceError, match=error):
+            next(entries)
+
+    @pytest.mark.parametrize(
+        "data", [b'{"items": [\n {"url":"http://a/"}]}', b'{\n"next":"x","items":["http://a/"]\n}']
+    )
+    def test_a_list_inside_an_object_is_refused_with_the_way_to_it(self, path: Path, data: bytes) -> None:
+        with pytest.raises(SourceError, match=r"under 'items'; pass the list: jq '\.items' does"):
+            read(path, data)
 
 
 class TestSecrets:

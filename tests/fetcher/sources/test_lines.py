@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetcher.sources import Entry, SourceError, open_arguments, open_lines
+from fetcher.sources import Entry, SourceError, open_arguments, open_lines, open_source
+from fetcher.sources.entry import trimmed
 from fetcher.sources.lines import MAX_LINE
 
 
@@ -66,7 +67,7 @@ class TestLines:
             (b"http://a/\x00", "contains the control character '\\x00'"),
             (b"http://a/\xff", "is not valid UTF-8"),
             (b"http://a/ http://b/", "contains white space; write %20 where a space is meant"),
-            (b"http://a/\rhttp://b/", "contains white space; write %20 where a space is meant"),
+            (b"http://a/\rhttp://b/", "has a carriage return in the middle; lines end with LF or CRLF"),
             (b"example.com", "has no scheme; write https://example.com"),
         ],
     )
@@ -82,11 +83,19 @@ class TestLines:
 
         assert entry.value == "https://***@example.com/"
 
-    def test_a_second_byte_order_mark_is_not_hidden(self, path: Path) -> None:
-        assert brief(read(path, b"http://a/\n\xef\xbb\xbfhttp://b/")) == [
-            (1, "http://a/"),
-            (2, "[contains the control character '\\ufeff']"),
+    @pytest.mark.parametrize("edge", ["\ufeff", "\xa0", "\u200b", "\u200e", "\u2060", "\u3000", " \u202f\t"])
+    def test_invisible_characters_around_a_url_are_removed_with_a_note(self, path: Path, edge: str) -> None:
+        path.write_bytes(f"http://a/\n{edge}http://b/{edge}\n{edge}\nhttp://c/{edge}".encode())
+        notes: list[str] = []
+        entries = list(open_source(str(path), name="u.txt", tell=notes.append))
+
+        assert brief(entries) == [(1, "http://a/"), (2, "http://b/"), (4, "http://c/")]
+        assert notes == [
+            "u.txt:2: removed no-break spaces or invisible characters around the URL (reported once for each file)"
         ]
+
+    def test_invisible_characters_inside_a_url_are_not_removed(self, path: Path) -> None:
+        assert brief(read(path, "http://a/\ufeffx".encode())) == [(1, "[contains the control character '\\ufeff']")]
 
 
 class TestLongLines:
@@ -193,9 +202,9 @@ def test_any_bytes_give_entries_numbered_as_in_the_file(data: bytes) -> None:
     assert [entry.line for entry in entries] == sorted({entry.line for entry in entries})
     for entry in entries:
         assert (entry.target is None) == bool(entry.reason)
-        assert lines[entry.line - 1].strip(b" \t\r\n")
+        assert trimmed(lines[entry.line - 1].decode(errors="replace"))
     passed_over = set(range(1, len(lines) + 1)) - {entry.line for entry in entries}
-    assert all(lines[number - 1].strip(b" \t\r\n")[:1] in (b"", b"#") for number in passed_over)
+    assert all(trimmed(lines[number - 1].decode(errors="replace"))[:1] in ("", "#") for number in passed_over)
 
 
 def test_arguments_are_numbered_and_stripped() -> None:

@@ -124,10 +124,21 @@ class TestBrokenGzip:
         with pytest.raises(SourceError, match=r"reading stopped after line \d+: its gzip data"):
             read.extend(raw for raw, _ in stream_of(bytes(packed)).lines(100))
 
-    @pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\0", gzipped(LIST) + b"junk"])
+    @pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\0", gzipped(LIST) + b"\x1f"])
     def test_what_is_no_gzip_after_its_first_bytes_is_an_error(self, data: bytes) -> None:
         with pytest.raises(SourceError, match=r"list: reading stopped after line [02]: its gzip data"):
             list(stream_of(data).lines(100))
+
+    @pytest.mark.parametrize("trailing", [b"x", b"junk", b"\0\0junk", b"\0" * 600 + b"\xff" * 600])
+    @pytest.mark.parametrize("opened", [io.BytesIO, Slow])
+    def test_bytes_after_the_end_are_passed_over_with_one_note(
+        self, trailing: bytes, opened: Callable[[bytes], io.BytesIO]
+    ) -> None:
+        notes: list[str] = []
+        stream = Stream("list", opened(gzipped(LIST) + trailing), tell=notes.append)
+
+        assert b"".join(stream.pieces()) == LIST
+        assert notes == ["list: passed over the bytes after the end of its gzip data (reported once for each file)"]
 
     @given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 255))
     def test_any_damage_ends_in_lines_or_that_error(self, data: bytes, place: int, value: int) -> None:

@@ -63,8 +63,12 @@ def test_whatever_encoding_is_declared_ends_in_words(name: str) -> None:
         (b"<urlset>\n<url>", "line 2: is not well-formed XML: it ends too early"),
         (b"<urlset>\n</url>", "line 2: is not well-formed XML: mismatched tag"),
         (b"<urlset/>\n<urlset/>", "line 2: is not well-formed XML: junk after document element"),
-        (b"<urlset>\xff</urlset>", "is not well-formed XML"),
-        (b"<urlset>\0</urlset>", "is not well-formed XML"),
+        (b"\xff<urlset/>", "is not well-formed XML"),
+        (b"<urlset>&#8;</urlset>", "forbids control characters also as references, remove it"),
+        (b"<urlset a='<'/>", "(invalid token); a < in a text is written &lt;"),
+        (b"x\n<?xml version='1.0'?><urlset/>", "line 1: is not well-formed XML: syntax error"),
+        (b"<!-- x --><?xml version='1.0'?><urlset/>", "its <?xml line must be the first"),
+        (b"<?xml version='1.0' encoding='hz'?><urlset/>", "names an encoding that cannot be read; save it as UTF-8"),
         (b"<urlset a='1' a='2'/>", "duplicate attribute"),
         (b"<urlset>http://a/?a&b=c</urlset>", "an & in a URL is written &amp;"),
         (b"<urlset>&nbsp;</urlset>", "undefined entity; an & in a URL is written &amp;"),
@@ -103,3 +107,20 @@ def test_what_came_before_the_end_of_a_cut_off_file_is_yielded_first() -> None:
     assert next(entries).line == 2
     with pytest.raises(SourceError, match="map: reading stopped in line 3: its gzip data ends in the middle"):
         next(entries)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"<urlset><ur l x></urlset>", b"<urlset></wrong>", b"<urlset a='1' a='2'/>", b"<urlset>]]></urlset>"]
+)
+def test_an_ampersand_is_named_only_where_it_is_at_fault(bad: bytes) -> None:
+    with pytest.raises(SourceError) as caught:
+        read(b"<!-- a &amp; b & c -->" + bad)
+
+    assert "&amp;" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [b"&", b"&y=z", b"& z", "&\xe9=1".encode(), b"&" + b"y" * 80 + b"=1", b"&eacute;"])
+def test_the_ampersand_that_is_at_fault_is_named(bad: bytes) -> None:
+    for filler in (0, 64 * 2**10 - 30):
+        with pytest.raises(SourceError, match="an & in a URL is written &amp;"):
+            read(b"<urlset>" + b" " * filler + b"<url><loc>http://a/?x" + bad + b"</loc></url></urlset>")
