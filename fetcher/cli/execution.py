@@ -84,7 +84,7 @@ def follow(
                 if progress.run and quiet and telling.is_flawed(progress):
                     reporter.release()
                     telling.show(raw_stream(stderr), progress, ending.state, "summary")
-        _judge(ending, signals.heard, progress, telling, reporter)
+        _check_ending(ending, signals.heard, progress, telling, reporter)
         if source and not progress.accepted and not progress.rejected:
             reporter.message(f"there is no URL in {source}")
         if telling.is_flawed(progress) and not exit_zero:
@@ -92,7 +92,9 @@ def follow(
     return progress
 
 
-def _judge(ending: _Ending, signal_heard: int | None, progress: Progress, telling: Telling, reporter: Reporter) -> None:
+def _check_ending(
+    ending: _Ending, signal_heard: int | None, progress: Progress, telling: Telling, reporter: Reporter
+) -> None:
     """Raise CommandError (1) or SystemExit (130, 143) where a run did not end as it should."""
     if ending.error is not None:
         raise CommandError(ending.error)

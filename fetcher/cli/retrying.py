@@ -124,17 +124,11 @@ def _retry(
 ) -> None:
     """Fetch here, or have the cluster do it."""
     label = run.label if options["label"] is None else options["label"]
+    given = (run.pk, causes, config, run_options)
     if options["queue"]:
         hand_over(
             lambda listener, control, dispatcher: queue_failures(
-                run.pk,
-                causes,
-                config,
-                run_options,
-                dispatcher=dispatcher,
-                label=label,
-                listener=listener,
-                control=control,
+                *given, dispatcher=dispatcher, label=label, listener=listener, control=control
             ),
             options,
             source=f"run {run.pk}",
@@ -144,14 +138,7 @@ def _retry(
         return
     follow(
         lambda listener, control: fetch_failures(
-            run.pk,
-            causes,
-            config,
-            run_options,
-            label=label,
-            listener=listener,
-            control=control,
-            workers=options["workers"],
+            *given, label=label, listener=listener, control=control, workers=options["workers"]
         ),
         source=f"run {run.pk}",
         output=options["output"],
