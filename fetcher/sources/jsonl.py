@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -123,10 +124,15 @@ def _noted(stream: Stream, raw: bytes, entry: Entry) -> Entry:
     if entry.target is not None:
         if not raw.isascii() and (url := _URL_VALUE.search(raw)):
             stream.trim(url[1].decode(errors="replace"), entry.line)
-    elif "is no known field" in entry.reason:
+    elif "is no known field" in entry.reason and not _is_slip(entry.reason.partition(":")[0]):
         stream.note(entry.line, "records have fields that are not known; jq -c '{url}' keeps the URL alone "
                     "(jq -c '.[] | {url}' in an array)")  # fmt: skip
     return entry
+
+
+def _is_slip(name: str) -> bool:
+    """Return whether a field was meant to be one of ours: leaving it out would make another request."""
+    return bool(get_close_matches(name.lower(), NAMES, cutoff=0.7))
 
 
 def read_entry(name: str, line: int, raw: bytes, *, results: bool = False) -> Entry:

@@ -17,6 +17,8 @@ _LEADING = re.compile(rb"(?:[ \t\r\n]|\xef\xbb\xbf)*")
 _DECLARATION = re.compile(rb"<\?xml(?=[ \t\r\n?])[^>]{0,1000}?\?>")
 _ENCODING = re.compile(rb"""encoding\s*=\s*["']([^"'>]*)["']""")
 _WIDE = re.compile(r"utf.?(?:16|32)|ucs.?[24]|unicode", re.IGNORECASE)
+_NO_ENCODINGS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
+"""Codecs of Python's that make text of bytes and yet are no encodings of text."""
 _ASCII = bytes(range(0x20, 0x7F))
 _CONTROLS = bytes(char for char in range(0x20) if char not in b"\t\r\n")
 _TO_SPACE = bytes(ord(" ") if char in _CONTROLS else char for char in range(256))
@@ -83,6 +85,8 @@ def _codec(name: str) -> str | None:
     """Return the codec for an encoding that has ASCII's characters where ASCII has them, None for any other."""
     try:
         found = codecs.lookup(_SPELLINGS.get(_bare(name), name)).name
+        if found in _NO_ENCODINGS:
+            return None
         return found if _ASCII.decode(found) == _ASCII.decode() else None
     except (LookupError, ValueError):  # unknown, or none that makes text of bytes
         return None

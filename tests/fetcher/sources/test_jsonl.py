@@ -92,6 +92,15 @@ class TestLines:
             (3, "http://b/"),
         ]
 
+    @pytest.mark.parametrize(("field", "noted"), [("metod", False), ("URL", False), ("title", True)])
+    def test_the_url_alone_is_advised_only_where_a_field_is_no_slip(self, path: Path, field: str, noted: bool) -> None:
+        path.write_text(f'{{"url":"http://a/","{field}":"x"}}\n' * 2)
+        notes: list[str] = []
+        entries = list(open_source(str(path), tell=notes.append))
+
+        assert [entry.target for entry in entries] == [None, None]
+        assert len(notes) == noted
+
 
 class TestDocuments:
     @pytest.mark.parametrize(

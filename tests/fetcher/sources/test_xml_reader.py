@@ -45,7 +45,9 @@ def test_the_declared_encoding_is_heeded() -> None:
     assert urls(data) == ["http://a/%C3%A9"]
 
 
-@pytest.mark.parametrize("name", sorted({*encodings.aliases.aliases.values(), "klingon", "x" * 1000}))
+@pytest.mark.parametrize(
+    "name", sorted({*encodings.aliases.aliases.values(), "idna", "punycode", "klingon", "x" * 1000})
+)
 def test_whatever_encoding_is_declared_ends_in_words(name: str) -> None:
     try:
         found = urls(f'<?xml version="1.0" encoding="{name}"?><urlset>{URL.decode()}</urlset>'.encode())
