@@ -14,6 +14,8 @@ import httpcore
 import httpx
 
 _PIECE_BYTES = 64 * 1024
+_AHEAD_BYTES = 4 * 1024
+"""Read at most while a request is being sent: with each piece all of them are matched, and a peer may drip them."""
 _INTERIM = rb"(?:HTTP/1\.\d 1\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n)*"
 _ANSWER = re.compile(_INTERIM + rb"(HTTP/1\.\d [3-9])?")
 """What comes while a request is being sent; the group is an answer that does not want the rest of it."""
@@ -155,7 +157,7 @@ class Stream(httpcore.AsyncNetworkStream):
 
     def _look_ahead(self) -> None:
         try:
-            data = self._sock.recv(_PIECE_BYTES)
+            data = self._sock.recv(_AHEAD_BYTES)
             if self._tls is not None and data:
                 self._incoming.write(data)
                 data = self._tls.read(_PIECE_BYTES)
@@ -164,7 +166,7 @@ class Stream(httpcore.AsyncNetworkStream):
         except OSError:  # whoever sends, or reads afterwards, gets it or the end
             data = b""
         self._ahead += data
-        if not data or len(self._ahead) >= _PIECE_BYTES or self._is_refused:
+        if not data or len(self._ahead) >= _AHEAD_BYTES or self._is_refused:
             self._unwatch()
         if self._is_refused and self._wait is not None:
             self._wait.reschedule(self._loop.time())
